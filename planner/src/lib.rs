@@ -1,1 +1,30 @@
-//! planner
+//! From statements to answers: the catalog, name and type resolution, logical nodes and rules,
+//! the operators of our own, and the standing maintenance of features.
+//!
+//! Knows no sockets and no wire formats; it names neither Redis nor files of the log.
+
+mod backfill;
+mod catalog;
+mod data;
+mod database;
+mod error;
+mod feature;
+mod functions;
+mod ingest;
+mod logical;
+mod maintain;
+mod operator;
+mod planning;
+mod relation;
+mod session;
+mod source_file;
+mod source_table;
+mod statement;
+mod track;
+mod types;
+
+pub use database::{Database, DatabaseOptions};
+pub use error::{Error, ObjectKind, Result};
+pub use functions::VERSION;
+pub use session::{CopyIn, Outcome, Prepared, Session};
+pub use types::sql_name;

@@ -1,0 +1,159 @@
+//! The database: opening, recovery, closing, and what all sessions share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use asofdb_storage::{CatalogFile, History, Log, LogOptions, Record};
+use parking_lot::RwLock;
+use tokio::sync::Mutex;
+
+use crate::backfill::backfill;
+use crate::catalog::document::Document;
+use crate::catalog::{Catalog, Connector, Source};
+use crate::data::SourceData;
+use crate::error::{Error, Result};
+use crate::ingest::{Ingest, decode};
+use crate::maintain::Timelines;
+use crate::planning::Planning;
+use crate::session::Session;
+use crate::source_file::number_rows;
+
+/// What a database is opened with.
+#[derive(Clone, Debug)]
+pub struct DatabaseOptions {
+    /// The folder that holds log, history and catalog.
+    pub data_dir: PathBuf,
+    /// The directories that `COPY` and parquet sources may touch.
+    pub import_dirs: Vec<PathBuf>,
+    /// Memory that queries may use together, in bytes.
+    pub memory_limit_bytes: usize,
+}
+
+/// An open database; clones share it.
+#[derive(Clone)]
+pub struct Database {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What the sessions share.
+pub(crate) struct Inner {
+    pub options: DatabaseOptions,
+    pub planning: Planning,
+    pub timelines: Arc<Timelines>,
+    pub ingest: Ingest,
+    pub history: History,
+    /// The present catalog.
+    catalog: RwLock<Arc<Catalog>>,
+    catalog_file: CatalogFile,
+    /// Held while the catalog changes; one change at a time.
+    pub ddl: Mutex<()>,
+    /// Held during a checkpoint; one at a time.
+    pub checkpoint: Mutex<()>,
+    pub closing: std::sync::atomic::AtomicBool,
+}
+
+impl Database {
+    /// Opens or creates the database in `options.data_dir` and recovers its state: the catalog,
+    /// the log's rows that no file of the history has, and the timelines.
+    pub async fn open(options: DatabaseOptions) -> Result<Database> {
+        let dir = options.data_dir.clone();
+        std::fs::create_dir_all(&dir)
+            .map_err(|source| Error::File { path: dir.display().to_string(), source })?;
+        let history = History::open_local(&dir.join("history")).await?;
+        let manifest = history.manifest();
+        let timelines = Arc::new(Timelines::new());
+        let planning =
+            Planning::new(Arc::clone(&timelines), history.store(), options.memory_limit_bytes)?;
+        let catalog_file = CatalogFile::open(dir.join("catalog"))?;
+        let catalog = match catalog_file.load()? {
+            None => Catalog::default(),
+            Some(bytes) => Document::from_bytes(&bytes)?.catalog(
+                &planning.state(&Arc::new(Catalog::default())),
+                &|id| Arc::new(SourceData::new(manifest.files(id).to_vec())),
+                &|definition| connector(definition, &options.import_dirs),
+            )?,
+        };
+        let log = open_log(&dir.join("log"), manifest.covered.max(1), &catalog)?;
+        let published = log.next_position();
+        let ingest = Ingest::new(log, Arc::clone(&timelines), published);
+        let database = Database {
+            inner: Arc::new(Inner {
+                options,
+                planning,
+                timelines,
+                ingest,
+                history,
+                catalog: RwLock::new(Arc::new(catalog)),
+                catalog_file,
+                ddl: Mutex::new(()),
+                checkpoint: Mutex::new(()),
+                closing: false.into(),
+            }),
+        };
+        database.inner.rebuild().await?;
+        Ok(database)
+    }
+
+    /// A new session, one for each connection.
+    pub fn session(&self) -> Session {
+        Session::new(self.clone())
+    }
+
+    /// Flushes and closes; later statements fail with [`Error::Closing`].
+    pub async fn close(&self) {
+        self.inner.closing.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.inner.ingest.log().close().await;
+    }
+}
+
+impl Inner {
+    /// The present catalog.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read())
+    }
+
+    /// Makes `next` the catalog, durably. The one place where the catalog changes; the caller
+    /// holds [`Inner::ddl`].
+    pub fn publish_catalog(&self, mut next: Catalog) -> Result<()> {
+        next.version += 1;
+        self.catalog_file.store(&Document::of(&next).to_bytes()?)?;
+        *self.catalog.write() = Arc::new(next);
+        Ok(())
+    }
+
+    /// Fills the timelines of all tracks from history and log.
+    async fn rebuild(self: &Arc<Self>) -> Result<()> {
+        let catalog = self.catalog();
+        for entity in catalog.entities() {
+            for track in &entity.tracks {
+                backfill(self, &catalog, track).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the rows of a source live.
+pub fn connector(
+    definition: &asofdb_sql::CreateSource,
+    import_dirs: &[PathBuf],
+) -> Result<Connector> {
+    crate::statement::create_source::connector(definition, import_dirs)
+}
+
+/// Opens the log and puts its rows into their sources' tails.
+fn open_log(dir: &Path, from: u64, catalog: &Catalog) -> Result<Log> {
+    let sources: hashbrown::HashMap<u32, &Arc<Source>> =
+        catalog.sources().map(|s| (s.id, s)).collect();
+    let mut replay = |record: Record| -> Result<()> {
+        // Rows of a source that was dropped are skipped.
+        if let Some(source) = sources.get(&record.stream) {
+            let batch = decode(&record.payload, &source.schema)?;
+            source.data.push(number_rows(&batch, record.position)?);
+        }
+        Ok(())
+    };
+    let (log, recovery) = Log::open(dir, LogOptions::default(), from, &mut replay)?;
+    tracing::info!(rows = recovery.rows, next_position = recovery.next_position, "log replayed");
+    Ok(log)
+}

@@ -1,0 +1,115 @@
+//! Scalar functions that DataFusion lacks or defines otherwise than PostgreSQL.
+
+use arrow::datatypes::DataType;
+use datafusion::common::plan_err;
+use datafusion::error::Result;
+use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+};
+use datafusion::scalar::ScalarValue;
+
+use crate::types::{UTC, instant_type};
+
+/// The version that clients see: the PostgreSQL that the wire protocol follows, then ours.
+pub const VERSION: &str = concat!("PostgreSQL 16.6 (AsofDB ", env!("CARGO_PKG_VERSION"), ")");
+
+/// Functions without arguments that drivers and tools call, and what they answer.
+const CONSTANTS: &[(&str, &str)] = &[
+    ("version", VERSION),
+    ("current_database", "asofdb"),
+    ("current_catalog", "asofdb"),
+    ("current_schema", "public"),
+    ("current_user", "asofdb"),
+    ("session_user", "asofdb"),
+    ("pg_advisory_unlock_all", ""),
+];
+
+/// Registers the functions.
+pub fn register(state: &mut SessionState) -> Result<()> {
+    state.register_udf(ScalarUDF::from(Now::new()).into())?;
+    for (name, value) in CONSTANTS {
+        state.register_udf(ScalarUDF::from(Constant::new(name, value)).into())?;
+    }
+    Ok(())
+}
+
+/// The instant of the statement, in microseconds as everywhere.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Now {
+    signature: Signature,
+    aliases: Vec<String>,
+}
+
+impl Now {
+    fn new() -> Self {
+        let aliases = ["current_timestamp", "transaction_timestamp", "statement_timestamp"];
+        Now {
+            signature: Signature::nullary(Volatility::Stable),
+            aliases: aliases.map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+impl ScalarUDFImpl for Now {
+    fn name(&self) -> &str {
+        "now"
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(instant_type())
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        plan_err!("now() is a constant of the statement and was not planned as one")
+    }
+
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        match info.query_execution_start_time() {
+            None => Ok(ExprSimplifyResult::Original(args)),
+            Some(now) => Ok(ExprSimplifyResult::Simplified(lit(
+                ScalarValue::TimestampMicrosecond(Some(now.timestamp_micros()), Some(UTC.into())),
+            ))),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Constant {
+    name: &'static str,
+    value: &'static str,
+    signature: Signature,
+}
+
+impl Constant {
+    fn new(name: &'static str, value: &'static str) -> Self {
+        Constant { name, value, signature: Signature::nullary(Volatility::Stable) }
+    }
+}
+
+impl ScalarUDFImpl for Constant {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(self.value.to_owned()))))
+    }
+}

@@ -1,0 +1,302 @@
+//! Reading an entity as of one instant, from the timelines.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array,
+};
+use arrow::compute::{cast, concat, take};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
+use asofdb_udfs::Outputs;
+use datafusion::catalog::Session;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DFSchema, internal_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use hashbrown::HashSet;
+
+use crate::catalog::Entity;
+use crate::error::Error;
+use crate::maintain::{Timelines, decode_keys, encode_row};
+use crate::track::{Track, call_name};
+
+/// Which keys are read.
+#[derive(Clone, Debug)]
+pub enum KeyAccess {
+    /// The given ones: for each key column its values.
+    Given(Vec<KeyColumn>),
+    /// All that are known at the instant.
+    Known,
+}
+
+/// The values of one key column.
+#[derive(Clone, Debug)]
+pub enum KeyColumn {
+    /// One expression a value.
+    List(Vec<Arc<dyn PhysicalExpr>>),
+    /// One expression with an array.
+    Array(Arc<dyn PhysicalExpr>),
+}
+
+/// The calls of one track that a lookup needs.
+#[derive(Clone, Debug)]
+struct TrackRead {
+    track: Arc<Track>,
+    calls: Vec<usize>,
+}
+
+/// The operator of [`crate::logical::online_lookup::OnlineLookup`].
+#[derive(Debug)]
+pub struct OnlineLookupExec {
+    entity: Arc<Entity>,
+    keys: KeyAccess,
+    as_of: Arc<dyn PhysicalExpr>,
+    reads: Vec<TrackRead>,
+    /// Key columns and calls, which the outputs are computed from.
+    read_schema: SchemaRef,
+    outputs: Vec<Arc<dyn PhysicalExpr>>,
+    timelines: Arc<Timelines>,
+    properties: Arc<PlanProperties>,
+}
+
+impl OnlineLookupExec {
+    /// A lookup of the entity's columns in `projection`.
+    pub fn try_new(
+        entity: Arc<Entity>,
+        keys: KeyAccess,
+        as_of: Arc<dyn PhysicalExpr>,
+        projection: Vec<usize>,
+        (timelines, session): (Arc<Timelines>, &dyn Session),
+    ) -> Result<Self> {
+        let width = entity.key.len();
+        let features: Vec<_> = projection
+            .iter()
+            .filter(|i| **i >= width)
+            .map(|i| &entity.features[i - width])
+            .collect();
+        let read_names: HashSet<String> = features
+            .iter()
+            .flat_map(|f| f.expr.column_refs())
+            .map(|column| column.name.clone())
+            .collect();
+        let reads = reads(&entity, &read_names);
+        let mut fields = entity.key.clone();
+        for read in &reads {
+            for &call in &read.calls {
+                let output = read.track.layout.calls()[call].aggregate.output();
+                fields.push(Field::new(read.track.call_name(call), output, true));
+            }
+        }
+        let read_schema = Arc::new(Schema::new(fields));
+        let df_schema = DFSchema::try_from(read_schema.as_ref().clone())?;
+        let outputs = projection
+            .iter()
+            .map(|&index| match index.checked_sub(width) {
+                None => session.create_physical_expr(
+                    crate::track::column(entity.key[index].name()),
+                    &df_schema,
+                ),
+                Some(feature) => {
+                    session.create_physical_expr(entity.features[feature].expr.clone(), &df_schema)
+                }
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let schema = Arc::new(entity.schema().project(&projection)?);
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        ));
+        Ok(OnlineLookupExec {
+            entity,
+            keys,
+            as_of,
+            reads,
+            read_schema,
+            outputs,
+            timelines,
+            properties,
+        })
+    }
+
+    fn lookup(&self) -> Result<RecordBatch> {
+        let instant = evaluate_constant(&self.as_of)?;
+        let instants = instant.as_primitive::<TimestampMicrosecondType>();
+        let instant = instants.is_valid(0).then(|| instants.value(0));
+        let (encoded, keys) = self.keys(instant)?;
+        let mut columns = keys;
+        for read in &self.reads {
+            let mut out = Outputs::new(&read.track.layout, &read.calls);
+            for key in &encoded {
+                match instant {
+                    None => out.append_null_row(),
+                    Some(instant) => self
+                        .timelines
+                        .read(&read.track, &read.calls, (key, instant), &mut out)
+                        .map_err(DataFusionError::from)?,
+                }
+            }
+            columns.extend(out.finish().map_err(Error::Aggregate)?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(encoded.len()));
+        let read =
+            RecordBatch::try_new_with_options(Arc::clone(&self.read_schema), columns, &options)?;
+        let outputs = self
+            .outputs
+            .iter()
+            .map(|output| output.evaluate(&read)?.into_array(read.num_rows()))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(RecordBatch::try_new_with_options(self.schema(), outputs, &options)?)
+    }
+
+    /// The keys to read, encoded and as columns. NULL is no key; duplicates are read once.
+    fn keys(&self, instant: Option<i64>) -> Result<(Vec<Box<[u8]>>, Vec<ArrayRef>)> {
+        let KeyAccess::Given(columns) = &self.keys else {
+            let known = match instant {
+                None => Vec::new(),
+                Some(instant) => self
+                    .timelines
+                    .known_keys(&self.entity.tracks, instant)
+                    .map_err(DataFusionError::from)?,
+            };
+            let columns = decode_keys(&known, &self.entity.key).map_err(DataFusionError::from)?;
+            return Ok((known, columns));
+        };
+        let values = columns
+            .iter()
+            .zip(&self.entity.key)
+            .map(|(column, field)| column.values(field.data_type()))
+            .collect::<Result<Vec<_>>>()?;
+        let crossed = cross_product(&values)?;
+        let rows = crossed.first().map_or(0, |c| c.len());
+        let (mut seen, mut encoded, mut kept) = (HashSet::new(), Vec::new(), Vec::new());
+        let mut key = Vec::new();
+        for row in 0..rows {
+            let whole = encode_row(&crossed, row, &mut key).map_err(DataFusionError::from)?;
+            if whole && seen.insert(key.clone()) {
+                encoded.push(key.as_slice().into());
+                kept.push(row as u32);
+            }
+        }
+        let kept = UInt32Array::from(kept);
+        let columns = crossed.iter().map(|c| Ok(take(c, &kept, None)?)).collect::<Result<_>>()?;
+        Ok((encoded, columns))
+    }
+}
+
+impl KeyColumn {
+    fn values(&self, data_type: &DataType) -> Result<ArrayRef> {
+        match self {
+            KeyColumn::List(list) => {
+                let values = list.iter().map(evaluate_constant).collect::<Result<Vec<_>>>()?;
+                let values = values
+                    .iter()
+                    .map(|v| Ok(cast(v, data_type)?))
+                    .collect::<Result<Vec<ArrayRef>>>()?;
+                let values: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
+                Ok(concat(&values)?)
+            }
+            KeyColumn::Array(array) => {
+                let array = evaluate_constant(array)?;
+                match array.data_type() {
+                    DataType::Null => Ok(new_empty_array(data_type)),
+                    DataType::List(_) if array.is_null(0) => Ok(new_empty_array(data_type)),
+                    DataType::List(_) => Ok(cast(&array.as_list::<i32>().value(0), data_type)?),
+                    other => internal_err!("{other} is no array of keys"),
+                }
+            }
+        }
+    }
+}
+
+/// The calls of each track that have one of `names`; tracks without one are not read.
+fn reads(entity: &Entity, names: &HashSet<String>) -> Vec<TrackRead> {
+    let needed = |track: &Track| -> Vec<usize> {
+        (0..track.calls.len()).filter(|c| names.contains(&call_name(track.id, *c))).collect()
+    };
+    let reads = entity.tracks.iter().map(|t| TrackRead { track: Arc::clone(t), calls: needed(t) });
+    reads.filter(|read| !read.calls.is_empty()).collect()
+}
+
+/// The value, as an array of one, of an expression without columns.
+fn evaluate_constant(expr: &Arc<dyn PhysicalExpr>) -> Result<ArrayRef> {
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)?;
+    expr.evaluate(&row)?.into_array(1)
+}
+
+/// Every combination of one value from each column, the last column varying fastest.
+fn cross_product(columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+    if columns.len() == 1 {
+        return Ok(columns.to_vec());
+    }
+    let rows: usize = columns.iter().map(|c| c.len()).product();
+    let mut repeat = rows;
+    let mut crossed = Vec::new();
+    for column in columns {
+        let length = column.len().max(1);
+        repeat /= length;
+        let indices = (0..rows).map(|row| (row / repeat.max(1) % length) as u32);
+        crossed.push(take(column, &UInt32Array::from_iter_values(indices), None)?);
+    }
+    Ok(crossed)
+}
+
+impl DisplayAs for OnlineLookupExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        let keys = match &self.keys {
+            KeyAccess::Known => "all known",
+            KeyAccess::Given(_) => "given",
+        };
+        let calls: usize = self.reads.iter().map(|read| read.calls.len()).sum();
+        write!(
+            f,
+            "OnlineLookupExec: entity={}, keys={keys}, as_of={}, tracks={}, calls={calls}",
+            self.entity.name,
+            self.as_of,
+            self.reads.len()
+        )
+    }
+}
+
+impl ExecutionPlan for OnlineLookupExec {
+    fn name(&self) -> &str {
+        "OnlineLookupExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        f(&self.as_of)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match children.is_empty() {
+            true => Ok(self),
+            false => internal_err!("OnlineLookupExec has no inputs"),
+        }
+    }
+
+    fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let batch = self.lookup()?;
+        Ok(Box::pin(MemoryStream::try_new(vec![batch], self.schema(), None)?))
+    }
+}

@@ -1,0 +1,275 @@
+//! DataFusion, set up as the planner and engine of AsofDB: our catalog, types, relations, rules
+//! and operators, and nothing that reaches the file system.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
+    SchemaProvider, TableProvider,
+};
+use datafusion::common::{ParamValues, exec_err};
+use datafusion::datasource::ViewTable;
+use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionConfig;
+use object_store::ObjectStore;
+use sqlparser::ast::{self, Query, Statement};
+
+use crate::catalog::{Catalog, Relation};
+use crate::error::{Error, Result};
+use crate::functions;
+use crate::logical::entity_scan::EntityTable;
+use crate::logical::online_lookup::PlanLookups;
+use crate::logical::prune_calls::PruneCalls;
+use crate::logical::push_filters::PushFilters;
+use crate::maintain::Timelines;
+use crate::operator::AsofQueryPlanner;
+use crate::relation::VersionedRelations;
+use crate::source_table::{HISTORY_URL, SourceTable};
+use crate::types::{AsofTypes, UTC};
+
+const CATALOG: &str = "asofdb";
+const SCHEMA: &str = "public";
+
+/// Rows in a batch.
+const BATCH_ROWS: usize = 8192;
+
+/// Makes plans and runs them. Clones share everything.
+#[derive(Clone)]
+pub struct Planning {
+    base: Arc<SessionState>,
+}
+
+impl Planning {
+    /// A planner whose lookups read `timelines` and whose scans read `history`.
+    pub fn new(
+        timelines: Arc<Timelines>,
+        history: Arc<dyn ObjectStore>,
+        memory_limit_bytes: usize,
+    ) -> Result<Self> {
+        let state = SessionStateBuilder::new()
+            .with_config(config())
+            .with_runtime_env(runtime(history, memory_limit_bytes)?)
+            .with_default_features()
+            .with_type_planner(Arc::new(AsofTypes))
+            .with_query_planner(Arc::new(AsofQueryPlanner::new(timelines)))
+            .with_optimizer_rule(Arc::new(PlanLookups))
+            .with_optimizer_rule(Arc::new(PushFilters))
+            .with_optimizer_rule(Arc::new(PruneCalls))
+            .build();
+        let mut state = state;
+        state.register_relation_planner(Arc::new(VersionedRelations))?;
+        functions::register(&mut state)?;
+        Ok(Planning { base: Arc::new(state) })
+    }
+
+    /// The state that one statement is planned and run with: it sees one catalog and one now.
+    pub fn state(&self, catalog: &Arc<Catalog>) -> SessionState {
+        let mut state = self.base.as_ref().clone();
+        let schema =
+            CatalogSchema { catalog: Arc::clone(catalog), planning: self.clone(), depth: 0 };
+        state.register_catalog_list(catalog_list(Arc::new(schema)));
+        state.mark_start_execution();
+        state
+    }
+
+    /// Plans a query. Names and types are resolved, parameters are left.
+    pub async fn plan_query(&self, catalog: &Arc<Catalog>, query: &Query) -> Result<LogicalPlan> {
+        plan_statement(&self.state(catalog), catalog, Statement::Query(Box::new(query.clone())))
+            .await
+    }
+
+    /// Plans `INSERT`.
+    pub async fn plan_insert(
+        &self,
+        catalog: &Arc<Catalog>,
+        insert: &ast::Insert,
+    ) -> Result<LogicalPlan> {
+        plan_statement(&self.state(catalog), catalog, Statement::Insert(insert.clone())).await
+    }
+
+    /// Binds parameters, optimizes and makes the physical plan.
+    pub async fn physical_plan(
+        &self,
+        state: &SessionState,
+        plan: LogicalPlan,
+        parameters: Vec<datafusion::scalar::ScalarValue>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = match parameters.is_empty() {
+            true => plan,
+            false => plan.with_param_values(ParamValues::from(parameters))?,
+        };
+        state.create_physical_plan(&plan).await.map_err(Error::from_datafusion)
+    }
+}
+
+/// Plans a statement of DataFusion's, its references to entities given their instants.
+async fn plan_statement(
+    state: &SessionState,
+    catalog: &Catalog,
+    mut statement: Statement,
+) -> Result<LogicalPlan> {
+    let is_entity = |name: &ast::ObjectName| {
+        let parts = asofdb_sql::fold_name(name);
+        match parts.as_slice() {
+            [name] => matches!(catalog.relations.get(name), Some(Relation::Entity(_))),
+            [schema, name] if schema == SCHEMA => {
+                matches!(catalog.relations.get(name), Some(Relation::Entity(_)))
+            }
+            _ => false,
+        }
+    };
+    asofdb_sql::rewrite::version_entities(&mut statement, &is_entity);
+    let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
+    state.statement_to_plan(statement).await.map_err(Error::from_datafusion)
+}
+
+fn config() -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_batch_size(BATCH_ROWS)
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true);
+    let options = config.options_mut();
+    options.execution.time_zone = Some(UTC.into());
+    options.execution.parquet.schema_force_view_types = false;
+    options.execution.parquet.pushdown_filters = false;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.collect_spans = true;
+    options.sql_parser.parse_float_as_decimal = false;
+    options.optimizer.max_passes = 4;
+    config
+}
+
+/// The runtime of queries: bounded memory, and of object stores only the history's.
+fn runtime(history: Arc<dyn ObjectStore>, memory_limit_bytes: usize) -> Result<Arc<RuntimeEnv>> {
+    let registry = HistoryOnly { history };
+    Ok(RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(memory_limit_bytes)))
+        .with_object_store_registry(Arc::new(registry))
+        .build_arc()?)
+}
+
+/// The default registry knows `file://`, which would let any statement read any file.
+#[derive(Debug)]
+struct HistoryOnly {
+    history: Arc<dyn ObjectStore>,
+}
+
+impl datafusion::execution::object_store::ObjectStoreRegistry for HistoryOnly {
+    fn register_store(
+        &self,
+        _: &url::Url,
+        _: Arc<dyn ObjectStore>,
+    ) -> Option<Arc<dyn ObjectStore>> {
+        None
+    }
+
+    fn get_store(&self, url: &url::Url) -> Result<Arc<dyn ObjectStore>, DataFusionError> {
+        match HISTORY_URL.starts_with(&format!("{}://", url.scheme())) {
+            true => Ok(Arc::clone(&self.history)),
+            false => exec_err!("there is no object store for {}", url.scheme()),
+        }
+    }
+}
+
+fn catalog_list(schema: Arc<dyn SchemaProvider>) -> Arc<dyn CatalogProviderList> {
+    let catalog = MemoryCatalogProvider::new();
+    let list = MemoryCatalogProviderList::new();
+    // Registering in a fresh memory catalog can't fail.
+    let _ = catalog.register_schema(SCHEMA, schema);
+    list.register_catalog(CATALOG.into(), Arc::new(catalog));
+    Arc::new(list)
+}
+
+/// How deep views may be nested.
+const VIEW_DEPTH_MAX: usize = 32;
+
+/// One snapshot of our catalog as DataFusion's schema `public`.
+struct CatalogSchema {
+    catalog: Arc<Catalog>,
+    planning: Planning,
+    depth: usize,
+}
+
+impl std::fmt::Debug for CatalogSchema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CatalogSchema(version {})", self.catalog.version)
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for CatalogSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.catalog.relations.keys().cloned().collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let Some(relation) = self.catalog.relations.get(name) else { return Ok(None) };
+        Ok(Some(match relation {
+            Relation::Source(source) => Arc::new(SourceTable::visible(Arc::clone(source))),
+            Relation::Entity(entity) => Arc::new(EntityTable::new(Arc::clone(entity))),
+            Relation::View(view) => {
+                if self.depth >= VIEW_DEPTH_MAX {
+                    return exec_err!("view \"{name}\" is nested too deeply");
+                }
+                let definition = view.definition.to_string();
+                Arc::new(ViewTable::new(self.view_plan(view).await?, Some(definition)))
+            }
+        }))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.catalog.relations.contains_key(name)
+    }
+}
+
+impl CatalogSchema {
+    async fn view_plan(&self, view: &crate::catalog::View) -> Result<LogicalPlan, DataFusionError> {
+        let mut state = self.planning.base.as_ref().clone();
+        let schema = CatalogSchema {
+            catalog: Arc::clone(&self.catalog),
+            planning: self.planning.clone(),
+            depth: self.depth + 1,
+        };
+        state.register_catalog_list(catalog_list(Arc::new(schema)));
+        let query = Statement::Query(view.definition.query.clone());
+        let plan = plan_statement(&state, &self.catalog, query).await?;
+        let columns = &view.definition.columns;
+        if columns.is_empty() {
+            return Ok(plan);
+        }
+        let names: Vec<String> = columns.iter().map(asofdb_sql::fold).collect();
+        if names.len() != plan.schema().fields().len() {
+            return exec_err!("view \"{}\" has another number of columns", view.name);
+        }
+        let renamed = plan
+            .schema()
+            .columns()
+            .into_iter()
+            .zip(names)
+            .map(|(column, name)| datafusion::logical_expr::Expr::Column(column).alias(name));
+        let renamed: Vec<_> = renamed.collect();
+        datafusion::logical_expr::LogicalPlanBuilder::from(plan).project(renamed)?.build()
+    }
+}
+
+/// The parameters' types, `$1` first, as far as the plan tells them.
+pub fn parameter_types(plan: &LogicalPlan) -> Result<Vec<arrow::datatypes::DataType>> {
+    let types: HashMap<_, _> = plan.get_parameter_types()?;
+    let index = |name: &str| name.trim_start_matches('$').parse::<usize>().unwrap_or(0);
+    let count = types.keys().map(|name| index(name)).max().unwrap_or(0);
+    let mut ordered = vec![arrow::datatypes::DataType::Null; count];
+    for (name, data_type) in types {
+        if let (Some(place), Some(data_type)) = (index(&name).checked_sub(1), data_type) {
+            ordered[place] = data_type;
+        }
+    }
+    Ok(ordered)
+}

@@ -1,0 +1,222 @@
+//! A session: prepares and executes statements.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use asofdb_sql::{Parsed, Statement};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::scalar::ScalarValue;
+
+use crate::catalog::{Catalog, Source};
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::planning::parameter_types;
+use crate::statement;
+
+/// A statement with its parameters' and result's types known.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The parameters' types, `$1` first. [`DataType::Null`] where nothing tells it.
+    pub parameters: Vec<DataType>,
+    /// The result's columns; `None` for statements without rows.
+    pub schema: Option<SchemaRef>,
+    parsed: Arc<Parsed>,
+    /// The types that the client declared.
+    declared: Vec<Option<DataType>>,
+    plan: Option<Planned>,
+}
+
+/// A plan and the catalog it was made under.
+#[derive(Clone, Debug)]
+struct Planned {
+    plan: Arc<LogicalPlan>,
+    catalog: Arc<Catalog>,
+}
+
+/// What executing a statement gave.
+pub enum Outcome {
+    /// Rows, produced while they are read. The command tag is `SELECT n`, or `tag` alone.
+    Rows {
+        /// `SELECT`, `SHOW`, `EXPLAIN`: completed by the number of rows for `SELECT` only.
+        tag: &'static str,
+        /// The rows.
+        stream: SendableRecordBatchStream,
+    },
+    /// Done, no rows.
+    Done {
+        /// The whole command tag, `CREATE SOURCE` or `INSERT 0 5`.
+        tag: String,
+        /// Notices to send before it.
+        notices: Vec<String>,
+    },
+    /// The client sends rows now.
+    CopyIn(CopyIn),
+    /// The rows are in a text or csv file, to be read like those that a client sends.
+    CopyFile {
+        /// The file; access to it is allowed.
+        path: std::path::PathBuf,
+        /// Where the rows go.
+        copy: CopyIn,
+    },
+}
+
+impl Outcome {
+    pub(crate) fn done(tag: impl Into<String>) -> Self {
+        Outcome::Done { tag: tag.into(), notices: Vec::new() }
+    }
+
+    pub(crate) fn notice(tag: impl Into<String>, notice: String) -> Self {
+        Outcome::Done { tag: tag.into(), notices: vec![notice] }
+    }
+
+    pub(crate) fn rows(tag: &'static str, batch: RecordBatch) -> Result<Self> {
+        let schema = batch.schema();
+        let stream = MemoryStream::try_new(vec![batch], schema, None)?;
+        Ok(Outcome::Rows { tag, stream: Box::pin(stream) })
+    }
+}
+
+/// A `COPY source FROM STDIN` under way.
+pub struct CopyIn {
+    /// The columns to be sent, in order, as the source's types.
+    pub schema: SchemaRef,
+    /// Format and options as given.
+    pub copy: asofdb_sql::Copy,
+    pub(crate) database: Database,
+    pub(crate) source: Arc<Source>,
+}
+
+impl CopyIn {
+    /// Commits the rows as one transaction and returns their number.
+    ///
+    /// `batches` have [`CopyIn::schema`].
+    pub async fn finish(self, batches: Vec<RecordBatch>) -> Result<u64> {
+        let rows = statement::copy::complete(&self.source, batches)?;
+        self.database.inner.ingest.ingest(&self.source, rows).await
+    }
+}
+
+/// One connection's view of the database.
+pub struct Session {
+    database: Database,
+}
+
+impl Session {
+    pub(crate) fn new(database: Database) -> Self {
+        Session { database }
+    }
+
+    /// Resolves names and types of a statement.
+    ///
+    /// `parameter_types` are the types the client declared, `None` where it left them open.
+    pub async fn prepare(
+        &self,
+        parsed: &Parsed,
+        declared: &[Option<DataType>],
+    ) -> Result<Prepared> {
+        self.prepare_shared(Arc::new(parsed.clone()), declared.to_vec()).await
+    }
+
+    async fn prepare_shared(
+        &self,
+        parsed: Arc<Parsed>,
+        declared: Vec<Option<DataType>>,
+    ) -> Result<Prepared> {
+        self.check_open()?;
+        let catalog = self.database.inner.catalog();
+        let planning = &self.database.inner.planning;
+        let plan = match &parsed.statement {
+            Statement::Query(query) => Some(planning.plan_query(&catalog, query).await?),
+            Statement::Insert(insert) => {
+                Some(statement::insert::plan(planning, &catalog, insert).await?)
+            }
+            _ => None,
+        };
+        let (parameters, schema) = match &plan {
+            Some(plan) => {
+                let mut types = parameter_types(plan)?;
+                for (index, declared) in declared.iter().enumerate() {
+                    match (types.get_mut(index), declared) {
+                        (Some(open @ DataType::Null), Some(declared)) => *open = declared.clone(),
+                        (None, declared) => types.push(declared.clone().unwrap_or(DataType::Null)),
+                        _ => {}
+                    }
+                }
+                let rows = matches!(parsed.statement, Statement::Query(_));
+                (types, rows.then(|| Arc::new(plan.schema().as_arrow().clone())))
+            }
+            None => (Vec::new(), statement::result_schema(&parsed.statement)),
+        };
+        let plan = plan.map(|plan| Planned { plan: Arc::new(plan), catalog });
+        Ok(Prepared { parameters, schema, parsed, declared, plan })
+    }
+
+    /// Runs a prepared statement. `parameters` have the types of [`Prepared::parameters`].
+    pub async fn execute(
+        &self,
+        prepared: &Prepared,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Outcome> {
+        self.check_open()?;
+        if parameters.len() != prepared.parameters.len() {
+            return Err(Error::ParameterCount {
+                expected: prepared.parameters.len(),
+                given: parameters.len(),
+            });
+        }
+        let stale =
+            |planned: &Planned| planned.catalog.version != self.database.inner.catalog().version;
+        let renewed;
+        let prepared = match prepared.plan.as_ref().is_some_and(stale) {
+            false => prepared,
+            true => {
+                let (parsed, declared) = (Arc::clone(&prepared.parsed), prepared.declared.clone());
+                renewed = self.prepare_shared(parsed, declared).await?;
+                &renewed
+            }
+        };
+        match (&prepared.parsed.statement, &prepared.plan) {
+            (Statement::Query(_), Some(planned)) => self.query(planned, parameters).await,
+            (Statement::Insert(insert), Some(planned)) => {
+                let stream = self.stream(planned, parameters).await?;
+                statement::insert::run(&self.database, &planned.catalog, insert, stream).await
+            }
+            (statement, _) => statement::run(&self.database, statement).await,
+        }
+    }
+
+    async fn query(&self, planned: &Planned, parameters: Vec<ScalarValue>) -> Result<Outcome> {
+        Ok(Outcome::Rows { tag: "SELECT", stream: self.stream(planned, parameters).await? })
+    }
+
+    async fn stream(
+        &self,
+        planned: &Planned,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<SendableRecordBatchStream> {
+        let planning = &self.database.inner.planning;
+        let state = planning.state(&planned.catalog);
+        let plan = planned.plan.as_ref().clone();
+        let plan = planning.physical_plan(&state, plan, parameters).await?;
+        execute_stream(plan, state.task_ctx()).map_err(Error::from_datafusion)
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match self.database.inner.closing.load(Ordering::SeqCst) {
+            true => Err(Error::Closing),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A schema of text columns.
+pub(crate) fn text_schema(names: &[&str]) -> SchemaRef {
+    use arrow::datatypes::Field;
+    let fields: Vec<_> = names.iter().map(|n| Field::new(*n, DataType::Utf8, true)).collect();
+    Arc::new(Schema::new(fields))
+}

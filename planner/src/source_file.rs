@@ -1,0 +1,232 @@
+//! Parquet files that others wrote: read in place as a source, or copied from.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt64Array, new_null_array};
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::catalog::{Source, with_position};
+use crate::error::{Error, ObjectKind, Result, nearest};
+use crate::types::sql_name;
+
+/// Rows in a batch read from a file.
+const BATCH_ROWS: usize = 8192;
+
+/// Finds `path` below one of the allowed directories, symbolic links resolved.
+///
+/// # Errors
+/// [`Error::FileNotAllowed`] outside of them, [`Error::File`] where it can't be opened.
+pub fn allowed_path(path: &str, allowed: &[PathBuf]) -> Result<PathBuf> {
+    let not_allowed = || Error::FileNotAllowed { path: path.to_owned(), allowed: allowed.to_vec() };
+    let candidates: Vec<PathBuf> = if Path::new(path).is_absolute() {
+        vec![PathBuf::from(path)]
+    } else {
+        allowed.iter().map(|dir| dir.join(path)).collect()
+    };
+    let mut failure = None;
+    for candidate in candidates {
+        match candidate.canonicalize() {
+            Ok(real) if is_below(&real, allowed) => return Ok(real),
+            Ok(_) => return Err(not_allowed()),
+            // Whether a file outside exists is nobody's business.
+            Err(error) if is_below(&candidate, allowed) && !has_parent_steps(&candidate) => {
+                failure = Some(Error::File { path: path.to_owned(), source: error });
+            }
+            Err(_) => {}
+        }
+    }
+    Err(failure.unwrap_or_else(not_allowed))
+}
+
+fn is_below(path: &Path, allowed: &[PathBuf]) -> bool {
+    allowed.iter().any(|dir| {
+        path.starts_with(dir) || dir.canonicalize().is_ok_and(|dir| path.starts_with(dir))
+    })
+}
+
+fn has_parent_steps(path: &Path) -> bool {
+    path.components().any(|c| matches!(c, std::path::Component::ParentDir))
+}
+
+/// Where a new file may be written: its directory has to be allowed.
+pub fn allowed_new_file(path: &str, allowed: &[PathBuf]) -> Result<PathBuf> {
+    let given = Path::new(path);
+    let not_allowed = || Error::FileNotAllowed { path: path.to_owned(), allowed: allowed.to_vec() };
+    let name = given.file_name().ok_or_else(not_allowed)?;
+    let parent = given.parent().filter(|p| !p.as_os_str().is_empty());
+    let parent = parent.map_or(".", |p| p.to_str().unwrap_or("."));
+    let target = allowed_path(parent, allowed)?.join(name);
+    if target.is_symlink() {
+        return Err(not_allowed());
+    }
+    Ok(target)
+}
+
+/// The rows of a Parquet file, cast to `schema` by column name, as they are read.
+pub struct ParquetRows {
+    path: PathBuf,
+    reader: parquet::arrow::arrow_reader::ParquetRecordBatchReader,
+    schema: SchemaRef,
+}
+
+impl ParquetRows {
+    /// Opens a file. Columns of `schema` that the file lacks are an error.
+    pub fn open(path: &Path, schema: SchemaRef) -> Result<Self> {
+        let builder = open_builder(path)?;
+        check_columns(path, builder.schema(), &schema)?;
+        let mask = parquet::arrow::ProjectionMask::columns(
+            builder.parquet_schema(),
+            schema.fields().iter().map(|f| f.name().as_str()),
+        );
+        let reader = builder
+            .with_projection(mask)
+            .with_batch_size(BATCH_ROWS)
+            .build()
+            .map_err(|e| Error::DataFusion(DataFusionError::from(e)))?;
+        Ok(ParquetRows { path: path.to_owned(), reader, schema })
+    }
+}
+
+fn open_builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+    let file = File::open(path)
+        .map_err(|source| Error::File { path: path.display().to_string(), source })?;
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| Error::InvalidValue {
+        message: format!("\"{}\" is not a readable Parquet file: {e}", path.display()),
+    })
+}
+
+fn check_columns(path: &Path, present: &Schema, wanted: &Schema) -> Result<()> {
+    for field in wanted.fields() {
+        if present.field_with_name(field.name()).is_err() {
+            let names = present.fields().iter().map(|f| f.name().as_str());
+            return Err(Error::Definition {
+                message: format!(
+                    "file \"{}\" has no {} \"{}\"",
+                    path.display(),
+                    ObjectKind::Column,
+                    field.name()
+                ),
+                hint: nearest(field.name(), names).map(|n| format!("Did you mean \"{n}\"?")),
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Iterator for ParquetRows {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = match self.reader.next()? {
+            Ok(batch) => batch,
+            Err(error) => {
+                return Some(Err(Error::InvalidValue {
+                    message: format!("\"{}\" is damaged: {error}", self.path.display()),
+                }));
+            }
+        };
+        Some(conform(&batch, &self.schema))
+    }
+}
+
+/// The columns of `batch` in the order and of the types of `schema`, found by name.
+pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+            Some(column) => cast_column(column, field),
+        })
+        .collect::<Result<Vec<ArrayRef>>>()?;
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// Casts without loss of rows: a value that does not fit is an error, never a NULL.
+pub fn cast_column(column: &ArrayRef, field: &arrow::datatypes::Field) -> Result<ArrayRef> {
+    let options = arrow::compute::CastOptions { safe: false, ..Default::default() };
+    arrow::compute::cast_with_options(column, field.data_type(), &options).map_err(|error| {
+        Error::InvalidValue {
+            message: format!(
+                "column \"{}\" of type {} can't be read as {}: {error}",
+                field.name(),
+                sql_name(column.data_type()),
+                sql_name(field.data_type()),
+            ),
+        }
+    })
+}
+
+#[derive(Debug)]
+struct FilesPartition {
+    files: Vec<PathBuf>,
+    columns: SchemaRef,
+    schema: SchemaRef,
+}
+
+impl PartitionStream for FilesPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let mut builder = RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), 2);
+        let sender = builder.tx();
+        let (files, columns) = (self.files.clone(), Arc::clone(&self.columns));
+        builder.spawn_blocking(move || {
+            let mut position = 0u64;
+            for file in files {
+                for batch in ParquetRows::open(&file, Arc::clone(&columns))? {
+                    let batch = number_rows(&batch?, position)?;
+                    position += batch.num_rows() as u64;
+                    if sender.blocking_send(Ok(batch)).is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        });
+        builder.build()
+    }
+}
+
+/// Adds the position column: `first` for the first row.
+pub fn number_rows(batch: &RecordBatch, first: u64) -> Result<RecordBatch> {
+    let rows = batch.num_rows() as u64;
+    let mut columns = batch.columns().to_vec();
+    columns.push(Arc::new(UInt64Array::from_iter_values(first..first + rows)));
+    Ok(RecordBatch::try_new(with_position(&batch.schema()), columns)?)
+}
+
+/// A scan of external files; a row's position is its number over all files.
+pub fn parquet_files_exec(
+    files: &[PathBuf],
+    source: &Source,
+    projection: &[usize],
+    limit: Option<usize>,
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let schema = source.schema_with_position();
+    let partition = FilesPartition {
+        files: files.to_vec(),
+        columns: Arc::clone(&source.schema),
+        schema: Arc::clone(&schema),
+    };
+    let projection = projection.to_vec();
+    Ok(Arc::new(StreamingTableExec::try_new(
+        schema,
+        vec![Arc::new(partition)],
+        Some(&projection),
+        None,
+        false,
+        limit,
+    )?))
+}

@@ -1,0 +1,54 @@
+//! `CHECKPOINT`: the log's rows become Parquet files of the history, and the log is cut.
+
+use std::sync::Arc;
+
+use asofdb_storage::StreamRows;
+
+use crate::catalog::{Connector, Source};
+use crate::database::{Database, Inner};
+use crate::error::Result;
+use crate::session::Outcome;
+
+/// Writes a checkpoint.
+pub async fn run(database: &Database) -> Result<Outcome> {
+    checkpoint(&database.inner).await?;
+    Ok(Outcome::done("CHECKPOINT"))
+}
+
+/// Moves every row committed so far from the log into the history.
+///
+/// Readers see a row in the tail or in a file, never in both: each source's snapshot is replaced
+/// in one step, after the manifest that names the file is durable.
+pub async fn checkpoint(inner: &Arc<Inner>) -> Result<()> {
+    let _one = inner.checkpoint.lock().await;
+    // No source may come or go while its rows move.
+    let _ddl = inner.ddl.lock().await;
+    let catalog = inner.catalog();
+    let sources: Vec<&Arc<Source>> =
+        catalog.sources().filter(|s| s.connector == Connector::Log).collect();
+    let (covered, tails) = inner.ingest.at_position(|position| {
+        let tails: Vec<_> = sources.iter().map(|s| s.data.snapshot().tail).collect();
+        (position, tails)
+    });
+    let mut streams = Vec::new();
+    for (source, batches) in sources.iter().zip(&tails) {
+        if !batches.is_empty() {
+            let rows = StreamRows {
+                schema: source.schema_with_position(),
+                batches: batches.clone(),
+                time_column: source.event_time,
+                position_column: source.schema.fields().len(),
+            };
+            streams.push((source.id, rows));
+        }
+    }
+    let manifest = inner.history.append(covered, streams).await?;
+    for (source, batches) in sources.iter().zip(&tails) {
+        let rows = batches.iter().map(|b| b.num_rows()).sum();
+        source.data.move_to_files(manifest.files(source.id).to_vec(), rows);
+    }
+    inner.ingest.log().rotate().await?;
+    inner.ingest.log().drop_before(covered).await?;
+    tracing::info!(covered, "checkpoint");
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! `CREATE FEATURE` and `CREATE FEATURES`.
+
+use std::sync::Arc;
+
+use asofdb_sql::{CreateFeatures, fold};
+
+use crate::backfill::backfill;
+use crate::catalog::document::check_name;
+use crate::catalog::{Catalog, Entity, Relation};
+use crate::database::{Database, Inner};
+use crate::error::{Error, ObjectKind, Result};
+use crate::feature::{assemble::assemble, split};
+use crate::session::Outcome;
+use crate::track::Track;
+
+/// Declares features: all of the statement or none.
+pub async fn run(database: &Database, create: &CreateFeatures) -> Result<Outcome> {
+    let tag = if create.plural { "CREATE FEATURES" } else { "CREATE FEATURE" };
+    let inner = &database.inner;
+    let _ddl = inner.ddl.lock().await;
+    let catalog = inner.catalog();
+    let entity = Arc::clone(catalog.entity(&fold(&create.entity))?);
+    let mut definitions: Vec<_> = entity.features.iter().map(|f| f.definition.clone()).collect();
+    let mut notices = Vec::new();
+    for definition in split(create) {
+        let name = fold(&definition.features[0].name);
+        check_name(&name)?;
+        let taken = definitions.iter().position(|d| fold(&d.features[0].name) == name);
+        match taken {
+            _ if entity.key.iter().any(|field| *field.name() == name) => {
+                return Err(Error::Duplicate { kind: ObjectKind::Column, name });
+            }
+            None => definitions.push(definition),
+            Some(place) if create.or_replace => definitions[place] = definition,
+            Some(_) if create.if_not_exists => {
+                notices.push(format!("feature \"{name}\" already exists, skipping"));
+            }
+            Some(_) => return Err(Error::Duplicate { kind: ObjectKind::Feature, name }),
+        }
+    }
+    change(inner, &catalog, &entity, &definitions).await?;
+    Ok(Outcome::Done { tag: tag.into(), notices })
+}
+
+/// Makes `definitions` the features of an entity. New tracks are filled first, then the catalog
+/// changes, then old tracks go: a reader sees the old features or the new ones, each whole.
+pub async fn change(
+    inner: &Arc<Inner>,
+    catalog: &Arc<Catalog>,
+    entity: &Arc<Entity>,
+    definitions: &[CreateFeatures],
+) -> Result<()> {
+    let mut next = catalog.as_ref().clone();
+    let state = inner.planning.state(catalog);
+    let assembled = assemble(entity, definitions, catalog, &state, &mut || next.take_id())?;
+    let is_new = |track: &&Arc<Track>| !entity.tracks.iter().any(|old| old.id == track.id);
+    let added: Vec<_> = assembled.tracks.iter().filter(is_new).cloned().collect();
+    let is_gone = |track: &&Arc<Track>| !assembled.tracks.iter().any(|new| new.id == track.id);
+    let removed: Vec<_> = entity.tracks.iter().filter(is_gone).cloned().collect();
+    for track in &added {
+        if let Err(error) = backfill(inner, catalog, track).await {
+            for track in &added {
+                inner.timelines.remove(track)?;
+            }
+            return Err(error);
+        }
+    }
+    next.add(&entity.name, Relation::Entity(Arc::new(assembled)), true)?;
+    if let Err(error) = inner.publish_catalog(next) {
+        for track in &added {
+            inner.timelines.remove(track)?;
+        }
+        return Err(error);
+    }
+    for track in removed {
+        inner.timelines.remove(&track)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! `CREATE VIEW`.
+
+use std::sync::Arc;
+
+use asofdb_sql::{CreateView, fold};
+
+use crate::catalog::document::check_name;
+use crate::catalog::{Relation, View};
+use crate::database::Database;
+use crate::error::Result;
+use crate::session::Outcome;
+
+const TAG: &str = "CREATE VIEW";
+
+/// Declares a view. Its query is planned once, so that a wrong one is refused here.
+pub async fn run(database: &Database, create: &CreateView) -> Result<Outcome> {
+    let inner = &database.inner;
+    let _ddl = inner.ddl.lock().await;
+    let catalog = inner.catalog();
+    let name = fold(&create.name);
+    check_name(&name)?;
+    if create.if_not_exists && catalog.relations.contains_key(&name) {
+        return Ok(Outcome::notice(TAG, format!("relation \"{name}\" already exists, skipping")));
+    }
+    let mut next = catalog.as_ref().clone();
+    let definition = CreateView { if_not_exists: false, or_replace: false, ..create.clone() };
+    let view = View { name: name.clone(), definition };
+    next.add(&name, Relation::View(Arc::new(view)), create.or_replace)?;
+    let planned = Arc::new(next.clone());
+    let probe = format!("SELECT * FROM {}", asofdb_sql::ident(&name));
+    for parsed in asofdb_sql::parse(&probe)? {
+        if let asofdb_sql::Statement::Query(query) = parsed.statement {
+            inner.planning.plan_query(&planned, &query).await?;
+        }
+    }
+    inner.publish_catalog(next)?;
+    Ok(Outcome::done(TAG))
+}

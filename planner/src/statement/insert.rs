@@ -1,0 +1,66 @@
+//! `INSERT INTO source`.
+
+use std::sync::Arc;
+
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::{DmlStatement, LogicalPlan};
+use futures::TryStreamExt;
+use sqlparser::ast::{Insert, TableObject};
+
+use crate::catalog::{Catalog, Connector, Relation, Source};
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::planning::Planning;
+use crate::session::Outcome;
+use crate::source_file::conform;
+
+/// Plans the rows to insert, with all columns of the source in order.
+pub async fn plan(
+    planning: &Planning,
+    catalog: &Arc<Catalog>,
+    insert: &Insert,
+) -> Result<LogicalPlan> {
+    target(catalog, insert)?;
+    match planning.plan_insert(catalog, insert).await? {
+        LogicalPlan::Dml(DmlStatement { input, .. }) => Ok(input.as_ref().clone()),
+        _ => Err(Error::Internal("INSERT is planned as such".into())),
+    }
+}
+
+/// Commits the planned rows.
+pub async fn run(
+    database: &Database,
+    catalog: &Arc<Catalog>,
+    insert: &Insert,
+    stream: SendableRecordBatchStream,
+) -> Result<Outcome> {
+    let source = target(catalog, insert)?;
+    let batches: Vec<_> = stream.try_collect().await.map_err(Error::from_datafusion)?;
+    let batches = batches.iter().map(|b| conform(b, &source.schema)).collect::<Result<_>>()?;
+    let rows = database.inner.ingest.ingest(source, batches).await?;
+    Ok(Outcome::done(format!("INSERT 0 {rows}")))
+}
+
+fn target<'a>(catalog: &'a Catalog, insert: &Insert) -> Result<&'a Arc<Source>> {
+    let TableObject::TableName(name) = &insert.table else {
+        return Err(Error::unsupported("INSERT needs the name of a source"));
+    };
+    let name = asofdb_sql::fold_name(name).pop().unwrap_or_default();
+    writable(catalog, &name)
+}
+
+/// The source of this name, if rows can be written to it.
+pub fn writable<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Arc<Source>> {
+    match catalog.relation(name)? {
+        Relation::Source(source) => match source.connector {
+            Connector::Log => Ok(source),
+            Connector::Parquet { .. } => Err(Error::unsupported(format!(
+                "source \"{name}\" is read in place and can't be written"
+            ))),
+        },
+        other => Err(Error::Unsupported {
+            what: format!("rows can't be written to {} \"{name}\"", other.kind()),
+            hint: Some("Write events to a source; features follow by themselves.".into()),
+        }),
+    }
+}

@@ -1,0 +1,328 @@
+//! One client's connection, from its first packet to its end.
+//!
+//! The loop is our own, over pgwire's messages: pgwire's handlers drop the results before a failing
+//! statement, buffer whole results, flush after every message and do not let a running row stream
+//! be cancelled.
+
+mod command;
+mod copy_in;
+mod extended;
+mod message;
+mod rows;
+mod settings;
+mod simple;
+mod startup;
+mod wire;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use asofdb_planner::{Database, Session};
+use asofdb_sql::{Parsed, SessionStatement, Statement};
+use datafusion::error::DataFusionError;
+use pgwire::api::{ConnectionHandle, ConnectionManager};
+use pgwire::error::ErrorInfo;
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::response::{ReadyForQuery, TransactionStatus};
+use pgwire::messages::startup::ParameterStatus;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use self::extended::{Portal, PreparedStatement};
+use self::message::Frontend;
+use self::rows::Interrupt;
+use self::settings::{Changed, Settings};
+use self::wire::{ReadError, Wire};
+use crate::encode::EncodeError;
+use crate::input::InputError;
+use crate::sqlstate;
+
+/// What all connections share.
+pub struct Shared {
+    /// The database.
+    pub database: Database,
+    /// Running statements by the keys that cancel them.
+    pub cancels: Arc<ConnectionManager>,
+    /// A permit for each session.
+    pub sessions: Arc<Semaphore>,
+    /// The largest number of sessions, for messages.
+    pub max_connections: usize,
+    /// What the rows of one `COPY` may take, in bytes.
+    pub copy_limit_bytes: usize,
+    /// True when the server stops.
+    pub stopping: watch::Receiver<bool>,
+    next_pid: AtomicI32,
+}
+
+impl Shared {
+    /// The state of a server that starts.
+    pub fn new(
+        database: Database,
+        max_connections: usize,
+        copy_limit_bytes: usize,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Shared {
+            database,
+            cancels: Arc::new(ConnectionManager::new()),
+            sessions: Arc::new(Semaphore::new(max_connections)),
+            max_connections,
+            copy_limit_bytes,
+            stopping,
+            next_pid: AtomicI32::new(1),
+        }
+    }
+
+    fn next_pid(&self) -> i32 {
+        self.next_pid.fetch_add(1, Ordering::Relaxed) & i32::MAX
+    }
+}
+
+/// Why a statement did not complete.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// An error of the statement; the session goes on.
+    Statement(Box<ErrorInfo>),
+    /// An error that ends the session.
+    Fatal(Box<ErrorInfo>),
+    /// The client is gone.
+    Gone,
+}
+
+/// What a step of a statement gives.
+pub(crate) type Reply<T = ()> = Result<T, Failure>;
+
+impl Failure {
+    fn from_datafusion(error: DataFusionError) -> Self {
+        sqlstate::of_planner(&asofdb_planner::Error::DataFusion(error), "").into()
+    }
+
+    fn panicked() -> Self {
+        let message = "internal error: the statement could not be completed";
+        Failure::Fatal(Box::new(sqlstate::fatal("XX000", message)))
+    }
+}
+
+impl From<ErrorInfo> for Failure {
+    fn from(info: ErrorInfo) -> Self {
+        Failure::Statement(Box::new(info))
+    }
+}
+
+impl From<Box<ErrorInfo>> for Failure {
+    fn from(info: Box<ErrorInfo>) -> Self {
+        Failure::Statement(info)
+    }
+}
+
+impl From<EncodeError> for Failure {
+    fn from(error: EncodeError) -> Self {
+        Failure::Statement(error.into())
+    }
+}
+
+impl From<InputError> for Failure {
+    fn from(error: InputError) -> Self {
+        Failure::Statement(error.into())
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Closed | ReadError::Io(_) => Failure::Gone,
+            ReadError::Malformed(malformed) => {
+                Failure::Fatal(Box::new(sqlstate::fatal("08P01", malformed.0)))
+            }
+        }
+    }
+}
+
+/// Serves a client until it leaves or has to.
+pub async fn serve(socket: TcpStream, shared: Arc<Shared>) {
+    let mut wire = Wire::new(socket);
+    let ended = match startup::start(&mut wire, &shared).await {
+        Ok(Some(started)) => {
+            let mut connection = Connection::new(wire, started, Arc::clone(&shared));
+            let ended = connection.run().await;
+            wire = connection.wire;
+            ended
+        }
+        Ok(None) => Ok(()),
+        Err(failure) => Err(failure),
+    };
+    match ended {
+        Err(Failure::Fatal(info) | Failure::Statement(info)) => {
+            tracing::debug!(code = %info.code, message = %info.message, "connection ends");
+            wire.put_error(*info);
+            wire.close().await;
+        }
+        Err(Failure::Gone) => {}
+        Ok(()) => wire.close().await,
+    }
+}
+
+/// A session with its client.
+struct Connection {
+    wire: Wire,
+    session: Session,
+    settings: Settings,
+    handle: Arc<ConnectionHandle>,
+    shared: Arc<Shared>,
+    stopping: watch::Receiver<bool>,
+    statements: HashMap<String, Arc<PreparedStatement>>,
+    portals: HashMap<String, Portal>,
+    transaction: TransactionStatus,
+    /// After an error in the extended protocol: all is ignored until Sync.
+    skip_until_sync: bool,
+    /// Held for as long as the session lives.
+    _held: startup::Held,
+}
+
+impl Connection {
+    fn new(wire: Wire, started: startup::Started, shared: Arc<Shared>) -> Self {
+        Connection {
+            wire,
+            session: shared.database.session(),
+            settings: started.settings,
+            handle: started.handle,
+            stopping: shared.stopping.clone(),
+            shared,
+            statements: HashMap::new(),
+            portals: HashMap::new(),
+            transaction: TransactionStatus::Idle,
+            skip_until_sync: false,
+            _held: started.held,
+        }
+    }
+
+    async fn run(&mut self) -> Reply {
+        loop {
+            let message = self.next_message().await?;
+            if matches!(message, Frontend::Terminate) {
+                return Ok(());
+            }
+            self.handle(message).await?;
+        }
+    }
+
+    /// The next message, unless the server stops or the session is idle for too long.
+    async fn next_message(&mut self) -> Reply<Frontend> {
+        let idle_limit = match self.transaction {
+            TransactionStatus::Idle => None,
+            _ => self.settings.idle_in_transaction_timeout(),
+        };
+        let idle = async {
+            match idle_limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        if *self.stopping.borrow() {
+            return Err(shutting_down());
+        }
+        tokio::select! {
+            biased;
+            message = self.wire.read() => Ok(message?),
+            _ = self.stopping.wait_for(|stopping| *stopping) => Err(shutting_down()),
+            () = idle => {
+                let message = "terminating connection due to idle-in-transaction timeout";
+                Err(Failure::Fatal(Box::new(sqlstate::fatal("25P03", message))))
+            }
+        }
+    }
+
+    async fn handle(&mut self, message: Frontend) -> Reply {
+        if self.skip_until_sync && !matches!(message, Frontend::Sync) {
+            return Ok(());
+        }
+        match message {
+            Frontend::Query(sql) => {
+                let done = Box::pin(self.simple_query(&sql)).await;
+                self.settle(done)?;
+                self.ready().await
+            }
+            Frontend::Refused { extended: false, code, message } => {
+                self.settle(Err(sqlstate::error(code, message).into()))?;
+                self.ready().await
+            }
+            Frontend::Sync => {
+                self.skip_until_sync = false;
+                if self.transaction == TransactionStatus::Idle {
+                    self.portals.clear();
+                }
+                self.ready().await
+            }
+            Frontend::Flush => self.wire.flush().await.map_err(|_| Failure::Gone),
+            // What is left of a COPY that failed.
+            Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => Ok(()),
+            message => {
+                let done = Box::pin(self.extended(message)).await;
+                self.skip_until_sync = done.is_err();
+                self.settle(done)?;
+                if self.wire.is_full() {
+                    self.wire.flush().await.map_err(|_| Failure::Gone)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells the client of an error of a statement; others are passed on.
+    fn settle(&mut self, done: Reply) -> Reply {
+        if let Err(Failure::Statement(info)) = done {
+            self.transaction = self.transaction.to_error_state();
+            tracing::debug!(code = %info.code, "statement failed");
+            self.wire.put_error(*info);
+            return Ok(());
+        }
+        done
+    }
+
+    async fn ready(&mut self) -> Reply {
+        let status = ReadyForQuery::new(self.transaction);
+        self.wire.put(PgWireBackendMessage::ReadyForQuery(status));
+        self.wire.flush().await.map_err(|_| Failure::Gone)
+    }
+
+    /// What can end a statement that starts now.
+    async fn interrupt(&self) -> Interrupt {
+        let cancel = self.handle.start_query().await;
+        let deadline = self.settings.statement_timeout().map(|limit| Instant::now() + limit);
+        Interrupt::new(cancel, deadline)
+    }
+
+    /// In a failed transaction only its end is accepted.
+    fn check_transaction(&self, parsed: &Parsed) -> Reply {
+        let ends = matches!(
+            parsed.statement,
+            Statement::Session(
+                SessionStatement::Commit { .. }
+                    | SessionStatement::Rollback { .. }
+                    | SessionStatement::RollbackTo(_)
+            )
+        );
+        if self.transaction == TransactionStatus::Error && !ends {
+            let message = "current transaction is aborted, commands ignored until end of \
+                           transaction block";
+            return Err(sqlstate::error("25P02", message).into());
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, code: &str, message: &str) {
+        self.wire.put_notice(sqlstate::notice("WARNING", code, message));
+    }
+
+    fn report(&mut self, changed: Changed) {
+        let status = ParameterStatus::new(changed.name.to_owned(), changed.value);
+        self.wire.put(PgWireBackendMessage::ParameterStatus(status));
+    }
+}
+
+fn shutting_down() -> Failure {
+    let message = "terminating connection due to administrator command";
+    Failure::Fatal(Box::new(sqlstate::fatal("57P01", message)))
+}

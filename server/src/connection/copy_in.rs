@@ -1,0 +1,98 @@
+//! `COPY ... FROM STDIN`, in both protocols.
+//!
+//! On an error the client is told at once; what it still sends is read over by the connection's
+//! loop: all data messages in the simple protocol, all up to Sync in the extended one.
+
+use arrow::array::RecordBatch;
+use asofdb_planner::CopyIn;
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::copy::CopyInResponse;
+
+use super::message::Frontend;
+use super::rows::Interrupt;
+use super::{Connection, Failure, Reply};
+use crate::copy::{CopyFormat, CopyParser, options_of};
+use crate::sqlstate;
+
+impl Connection {
+    /// Takes the rows that the client sends and commits them; gives the command tag.
+    pub(super) async fn copy_in(
+        &mut self,
+        copy: CopyIn,
+        interrupt: &mut Interrupt,
+        sql: &str,
+    ) -> Reply<String> {
+        let options = options_of(&copy.copy)?;
+        let binary = options.format == CopyFormat::Binary;
+        let columns = copy.schema.fields().len();
+        let mut parser = CopyParser::new(copy.schema.clone(), options).map_err(statement)?;
+        let format = i8::from(binary);
+        let formats = vec![i16::from(binary); columns];
+        let response = CopyInResponse::new(format, columns as i16, formats);
+        self.wire.put(PgWireBackendMessage::CopyInResponse(response));
+        interrupt.flush(&mut self.wire).await?;
+
+        let mut batches = Vec::new();
+        let mut held = Held { bytes: 0, counted: 0, limit: self.shared.copy_limit_bytes };
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = self.wire.read() => message?,
+                failure = interrupt.fired() => return Err(failure),
+            };
+            match message {
+                Frontend::CopyData(data) => {
+                    parser.feed(&data, &mut batches).map_err(statement)?;
+                    held.check(&batches)?;
+                }
+                Frontend::CopyDone => break,
+                Frontend::CopyFail(reason) => {
+                    let message = format!("COPY from stdin failed: {reason}");
+                    return Err(sqlstate::error("57014", message).into());
+                }
+                // Drivers pipeline a Sync behind the Execute; PostgreSQL ignores it too.
+                Frontend::Flush | Frontend::Sync => {}
+                Frontend::Terminate => return Err(Failure::Gone),
+                _ => {
+                    let message = "unexpected message type during COPY from stdin";
+                    return Err(Failure::Fatal(Box::new(sqlstate::fatal("08P01", message))));
+                }
+            }
+        }
+        parser.finish(&mut batches).map_err(statement)?;
+        held.check(&batches)?;
+        // From here on the rows may be durable: neither a cancel nor a leaving client may make the
+        // outcome unknown, so only a panic is caught.
+        let rows = interrupt.guard_to_end(copy.finish(batches)).await?;
+        let rows = rows.map_err(|error| Failure::from(sqlstate::of_planner(&error, sql)))?;
+        Ok(format!("COPY {rows}"))
+    }
+}
+
+fn statement(error: crate::copy::CopyError) -> Failure {
+    Failure::Statement(error.into())
+}
+
+/// The memory of the batches of one COPY.
+struct Held {
+    bytes: usize,
+    counted: usize,
+    limit: usize,
+}
+
+impl Held {
+    fn check(&mut self, batches: &[RecordBatch]) -> Reply {
+        for batch in &batches[self.counted..] {
+            self.bytes += batch.get_array_memory_size();
+        }
+        self.counted = batches.len();
+        if self.bytes <= self.limit {
+            return Ok(());
+        }
+        let limit = self.limit >> 20;
+        let mut info =
+            sqlstate::error("53200", format!("the rows of one COPY take more than {limit} MiB"));
+        info.hint = Some("Split the data into several COPY statements.".to_owned());
+        Err(info.into())
+    }
+}

@@ -1,0 +1,195 @@
+//! The one error of this crate. Every variant carries the path, offset or value that was wrong.
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong while state is read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation on a file or directory.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    Io {
+        /// What was attempted, as a verb: `open`, `fsync`, `rename`.
+        operation: &'static str,
+        /// The file or directory it was attempted on.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// Another process, or another handle in this one, holds the directory.
+    #[error("{} is in use by another process", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Bytes that were once acknowledged are no longer what was written.
+    #[error("{} is damaged at byte {offset}: {reason}", file.display())]
+    Damaged {
+        /// The damaged file.
+        file: PathBuf,
+        /// The offset of the first bad byte range.
+        offset: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file was written by a version of the format that this program does not know.
+    #[error("{} has format version {found}; this program reads version {supported}", file.display())]
+    UnknownVersion {
+        /// The file.
+        file: PathBuf,
+        /// The version it states.
+        found: u64,
+        /// The version that is supported.
+        supported: u64,
+    },
+    /// The log does not hold the rows that the caller must replay.
+    #[error(
+        "the log in {} holds the positions {first} to {next} (exclusive), but {from} is asked for",
+        dir.display()
+    )]
+    MissingRows {
+        /// The log's directory.
+        dir: PathBuf,
+        /// The position asked for.
+        from: u64,
+        /// The first position that is there.
+        first: u64,
+        /// The position after the last one that is there.
+        next: u64,
+    },
+    /// The consumer of a replayed record failed.
+    #[error("the record at position {position} cannot be replayed: {source}")]
+    Replay {
+        /// The position of the record's first row.
+        position: u64,
+        /// The consumer's error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A write or fsync of the log failed; nothing more is accepted until a restart.
+    #[error("the log failed and accepts nothing until it is reopened: {reason}")]
+    LogFailed {
+        /// The first failure.
+        reason: String,
+    },
+    /// The device is full; the append had no effect and later ones may succeed.
+    #[error("no space left on the device of {}", path.display())]
+    DiskFull {
+        /// The log's segment.
+        path: PathBuf,
+    },
+    /// The log was closed.
+    #[error("the log is closed")]
+    LogClosed,
+    /// An entry cannot be appended as it is.
+    #[error("an entry of stream {stream} cannot be appended: {reason}")]
+    InvalidEntry {
+        /// The entry's stream.
+        stream: u32,
+        /// What is wrong with it and what is allowed.
+        reason: String,
+    },
+    /// A transaction cannot be appended as it is.
+    #[error("a transaction of {entries} entries and {bytes} bytes cannot be appended: {reason}")]
+    InvalidTransaction {
+        /// How many entries it has.
+        entries: usize,
+        /// How many payload bytes it has.
+        bytes: u64,
+        /// What is allowed.
+        reason: String,
+    },
+    /// The object store failed.
+    #[error("object store: {path}: {source}")]
+    Store {
+        /// The object's path.
+        path: String,
+        /// The store's error.
+        source: object_store::Error,
+    },
+    /// Another writer replaced the manifest.
+    #[error("{path} is no longer generation {generation}: another process writes this history")]
+    ManifestConflict {
+        /// The manifest's path.
+        path: String,
+        /// The generation this process had read.
+        generation: u64,
+    },
+    /// Rows handed to the history do not have the promised shape.
+    #[error("rows of stream {stream} cannot enter the history: {reason}")]
+    InvalidRows {
+        /// The stream.
+        stream: u32,
+        /// What is wrong and what is allowed.
+        reason: String,
+    },
+    /// `covered` would go backwards.
+    #[error(
+        "the history covers the positions below {present}; it cannot cover only those below {asked}"
+    )]
+    CoveredBackwards {
+        /// What the manifest states.
+        present: u64,
+        /// What was asked for.
+        asked: u64,
+    },
+    /// Arrow refused to sort or combine rows.
+    #[error("rows of stream {stream}: {source}")]
+    Arrow {
+        /// The stream.
+        stream: u32,
+        /// Arrow's error.
+        source: arrow::error::ArrowError,
+    },
+    /// A Parquet file could not be written or read.
+    #[error("Parquet file {path}: {source}")]
+    Parquet {
+        /// The file's path in the store.
+        path: String,
+        /// Parquet's error.
+        source: parquet::errors::ParquetError,
+    },
+    /// An encoded entity key is not one that `encode_key` wrote.
+    #[error("an encoded key is invalid at byte {offset}: {reason}")]
+    InvalidKey {
+        /// Where in the key.
+        offset: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A cell was written in a space that does not exist (any more).
+    #[error("the online store has no space {space}")]
+    UnknownSpace {
+        /// The space.
+        space: u32,
+    },
+    /// A callback of the online store called the store.
+    #[error("the online store was called from within one of its own callbacks")]
+    Reentrant,
+    /// A background task of the runtime did not finish.
+    #[error("a background task did not finish: {reason}")]
+    Background {
+        /// Why: it panicked or the runtime shut down.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Wraps an operating system error with what was attempted and where.
+    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_path_buf();
+        move |source| Error::Io { operation, path, source }
+    }
+
+    /// Wraps an object store error with the path it concerns.
+    pub(crate) fn store(
+        path: &object_store::path::Path,
+    ) -> impl FnOnce(object_store::Error) -> Error {
+        let path = path.to_string();
+        move |source| Error::Store { path, source }
+    }
+
+    /// States that acknowledged bytes changed.
+    pub(crate) fn damaged(file: &Path, offset: u64, reason: impl Into<String>) -> Error {
+        Error::Damaged { file: file.to_path_buf(), offset, reason: reason.into() }
+    }
+}

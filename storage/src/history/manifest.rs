@@ -1,0 +1,109 @@
+//! The manifest: the one object that says which files make up the history.
+//!
+//! It is JSON, `{"checksum": "<CRC32C of the manifest as compact JSON>", "manifest": {…}}`, so
+//! that a person can read it and a torn or edited one is noticed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Error;
+
+/// The version of the manifest's format.
+const FORMAT: u32 = 1;
+
+/// One Parquet file of one stream, sorted by (time, position).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataFile {
+    /// Its path below the history's prefix.
+    pub path: String,
+    /// How many rows it holds, at least 1.
+    pub rows: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The lowest position of its rows.
+    pub first_position: u64,
+    /// The highest position of its rows.
+    pub last_position: u64,
+    /// The lowest time of its rows, in the time column's unit.
+    pub min_time: i64,
+    /// The highest time of its rows, in the time column's unit.
+    pub max_time: i64,
+}
+
+/// A snapshot of the history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The version of the format.
+    pub format: u32,
+    /// Counts the replacements of the manifest; 0 before the first.
+    pub generation: u64,
+    /// Every position below this is in the files (or belongs to a dropped stream).
+    pub covered: u64,
+    /// The files of each stream, in the order they were written.
+    pub streams: BTreeMap<u32, Vec<DataFile>>,
+}
+
+/// What is stored.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    checksum: String,
+    manifest: Manifest,
+}
+
+impl Manifest {
+    /// The history that has no files: positions start at 1.
+    pub(super) fn empty() -> Manifest {
+        Manifest { format: FORMAT, generation: 0, covered: 1, streams: BTreeMap::new() }
+    }
+
+    /// The files of `stream`; none if it has none.
+    pub fn files(&self, stream: u32) -> &[DataFile] {
+        self.streams.get(&stream).map_or(&[], Vec::as_slice)
+    }
+
+    /// The bytes to store.
+    pub(super) fn encode(&self, path: &str) -> Result<Vec<u8>, Error> {
+        let envelope = Envelope { checksum: checksum(self, path)?, manifest: self.clone() };
+        serde_json::to_vec_pretty(&envelope).map_err(|error| damaged(path, &error.to_string()))
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote at `path`.
+    pub(super) fn decode(path: &str, bytes: &[u8]) -> Result<Manifest, Error> {
+        let value: Value =
+            serde_json::from_slice(bytes).map_err(|error| damaged(path, &error.to_string()))?;
+        // Another format may have other fields: it is looked at before anything else is expected.
+        match value.pointer("/manifest/format").and_then(Value::as_u64) {
+            Some(format) if format == u64::from(FORMAT) => {}
+            Some(found) => {
+                let (file, supported) = (Path::new(path).to_path_buf(), u64::from(FORMAT));
+                return Err(Error::UnknownVersion { file, found, supported });
+            }
+            None => return Err(damaged(path, "it states no format")),
+        }
+        // From the text, not from `value`: its map would hide a field that is there twice.
+        let envelope: Envelope =
+            serde_json::from_slice(bytes).map_err(|error| damaged(path, &error.to_string()))?;
+        let found = checksum(&envelope.manifest, path)?;
+        if found != envelope.checksum {
+            let stated = &envelope.checksum;
+            let reason = format!("it states the checksum {stated}, its content has {found}");
+            return Err(damaged(path, &reason));
+        }
+        Ok(envelope.manifest)
+    }
+}
+
+fn checksum(manifest: &Manifest, path: &str) -> Result<String, Error> {
+    let json = serde_json::to_vec(manifest).map_err(|error| damaged(path, &error.to_string()))?;
+    Ok(format!("{:08x}", crc32c::crc32c(&json)))
+}
+
+fn damaged(path: &str, reason: &str) -> Error {
+    Error::damaged(Path::new(path), 0, reason)
+}

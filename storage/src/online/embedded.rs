@@ -1,0 +1,167 @@
+//! The online store in this process: hash tables behind 64 locks.
+//!
+//! Invariants:
+//!
+//! 1. A space is in all shards or in none, except while all 64 write locks are held.
+//! 2. A call takes one shard's lock, or all of them in index order; callbacks cannot take another
+//!    (they are refused), so no cycle of waiting threads can form.
+//! 3. A key is hashed once per call; a look-up allocates nothing.
+
+use std::cell::Cell;
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use parking_lot::{RwLock, RwLockWriteGuard};
+
+use super::OnlineStore;
+use crate::error::Error;
+
+const SHARDS: usize = 64;
+/// Which bits of a hash select the shard: not the low ones (a table's buckets) nor the top seven
+/// (its tags).
+const SHARD_SHIFT: u32 = 48;
+
+type Table<T> = HashTable<(Box<[u8]>, T)>;
+type Shard<T> = HashMap<u32, Table<T>>;
+
+thread_local! {
+    /// Whether this thread is inside a callback that runs under a shard's lock.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// An [`OnlineStore`] in the memory of this process.
+#[derive(Debug)]
+pub struct Embedded<T> {
+    shards: Box<[RwLock<Shard<T>>]>,
+    hasher: DefaultHashBuilder,
+}
+
+impl<T> Default for Embedded<T> {
+    fn default() -> Self {
+        let shards = (0..SHARDS).map(|_| RwLock::new(HashMap::new())).collect();
+        Embedded { shards, hasher: DefaultHashBuilder::default() }
+    }
+}
+
+impl<T> Embedded<T> {
+    /// An empty store without spaces.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn locate(&self, key: &[u8]) -> (u64, &RwLock<Shard<T>>) {
+        let hash = self.hasher.hash_one(key);
+        (hash, &self.shards[(hash >> SHARD_SHIFT) as usize % SHARDS])
+    }
+
+    fn lock_all(&self) -> Vec<RwLockWriteGuard<'_, Shard<T>>> {
+        self.shards.iter().map(RwLock::write).collect()
+    }
+}
+
+impl<T: Send + Sync> OnlineStore<T> for Embedded<T> {
+    fn create_space(&self, space: u32) -> Result<bool, Error> {
+        refuse_reentry()?;
+        let mut shards = self.lock_all();
+        let exists = shards.iter().any(|shard| shard.contains_key(&space));
+        if !exists {
+            for shard in &mut shards {
+                shard.insert(space, HashTable::new());
+            }
+        }
+        Ok(!exists)
+    }
+
+    fn drop_space(&self, space: u32) -> Result<bool, Error> {
+        refuse_reentry()?;
+        let mut shards = self.lock_all();
+        let tables: Vec<_> = shards.iter_mut().filter_map(|shard| shard.remove(&space)).collect();
+        // The cells are freed after the locks are released: there may be millions of them.
+        drop(shards);
+        Ok(!tables.is_empty())
+    }
+
+    fn update(
+        &self,
+        space: u32,
+        key: &[u8],
+        create: &mut dyn FnMut() -> T,
+        change: &mut dyn FnMut(&mut T),
+    ) -> Result<(), Error> {
+        refuse_reentry()?;
+        let (hash, shard) = self.locate(key);
+        let mut shard = shard.write();
+        let table = shard.get_mut(&space).ok_or(Error::UnknownSpace { space })?;
+        let _inside = Inside::enter();
+        match table.find_mut(hash, |(other, _)| **other == *key) {
+            Some((_, cell)) => change(cell),
+            None => {
+                let mut cell = create();
+                change(&mut cell);
+                let rehash = |(other, _): &(Box<[u8]>, T)| self.hasher.hash_one(&**other);
+                table.insert_unique(hash, (Box::from(key), cell), rehash);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, space: u32, key: &[u8], look: &mut dyn FnMut(Option<&T>)) -> Result<(), Error> {
+        refuse_reentry()?;
+        let (hash, shard) = self.locate(key);
+        let shard = shard.read();
+        let table = shard.get(&space);
+        let entry = table.and_then(|table| table.find(hash, |(other, _)| **other == *key));
+        let _inside = Inside::enter();
+        look(entry.map(|(_, cell)| cell));
+        Ok(())
+    }
+
+    fn keys(&self, space: u32, visit: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        refuse_reentry()?;
+        for shard in &self.shards {
+            // One shard's keys are copied so that the visitor runs without any lock.
+            let keys: Vec<Box<[u8]>> = match shard.read().get(&space) {
+                Some(table) => table.iter().map(|(key, _)| key.clone()).collect(),
+                None => continue,
+            };
+            keys.iter().for_each(|key| visit(key));
+        }
+        Ok(())
+    }
+
+    fn len(&self, space: u32) -> Result<usize, Error> {
+        refuse_reentry()?;
+        Ok(self.shards.iter().map(|shard| shard.read().get(&space).map_or(0, Table::len)).sum())
+    }
+}
+
+fn refuse_reentry() -> Result<(), Error> {
+    if INSIDE.get() { Err(Error::Reentrant) } else { Ok(()) }
+}
+
+/// Marks this thread as inside a callback, also while a panic unwinds through it.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Inside {
+        INSIDE.set(true);
+        Inside
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::online::conformance;
+
+    #[test]
+    fn conforms() {
+        conformance::run(&Embedded::<u64>::new);
+    }
+}

@@ -1,0 +1,103 @@
+//! A column being written: one builder per kind, cast to the Arrow type at the end.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, BooleanBuilder, PrimitiveArray, PrimitiveBuilder,
+    StringBuilder, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
+    Int64Type, TimeUnit,
+};
+
+use super::{Bool, Decimal, Double, Kind, Long, Physical, Text, physical};
+use crate::error::Error;
+
+/// A column being written, of one physical kind.
+#[derive(Debug)]
+pub enum Output {
+    Long(PrimitiveBuilder<Int64Type>),
+    Double(PrimitiveBuilder<Float64Type>),
+    Decimal(PrimitiveBuilder<Decimal128Type>),
+    Bool(BooleanBuilder),
+    Text(StringBuilder),
+}
+
+impl Output {
+    /// An empty column for values of `data_type`.
+    pub(crate) fn new(data_type: &DataType, capacity: usize) -> Self {
+        match physical(data_type) {
+            Some(Physical::Double) => Output::Double(PrimitiveBuilder::with_capacity(capacity)),
+            Some(Physical::Decimal) => Output::Decimal(PrimitiveBuilder::with_capacity(capacity)),
+            Some(Physical::Bool) => Output::Bool(BooleanBuilder::with_capacity(capacity)),
+            Some(Physical::Text) => {
+                Output::Text(StringBuilder::with_capacity(capacity, capacity * 8))
+            }
+            Some(Physical::Long) | None => Output::Long(PrimitiveBuilder::with_capacity(capacity)),
+        }
+    }
+
+    /// Appends NULL.
+    pub(crate) fn push_null(&mut self) {
+        match self {
+            Output::Long(builder) => Long::push(builder, None),
+            Output::Double(builder) => Double::push(builder, None),
+            Output::Decimal(builder) => Decimal::push(builder, None),
+            Output::Bool(builder) => Bool::push(builder, None),
+            Output::Text(builder) => Text::push(builder, None),
+        }
+    }
+
+    /// Appends a value of kind `K`.
+    pub(crate) fn push<K: Kind>(&mut self, value: Option<K::Value<'_>>) -> Result<(), Error> {
+        let builder = K::builder(self).ok_or(Error::Internal("output of another kind"))?;
+        K::push(builder, value);
+        Ok(())
+    }
+
+    /// The array, as `data_type`.
+    pub(crate) fn finish(self, data_type: &DataType) -> Result<ArrayRef, Error> {
+        Ok(match self {
+            Output::Long(mut builder) => finish_long(builder.finish(), data_type),
+            Output::Double(mut builder) => match data_type {
+                DataType::Float32 => narrowed::<_, Float32Type>(&builder.finish(), |v| v as f32),
+                _ => Arc::new(builder.finish()),
+            },
+            Output::Decimal(mut builder) => match data_type {
+                DataType::Decimal128(precision, scale) => Arc::new(
+                    builder
+                        .finish()
+                        .with_precision_and_scale(*precision, *scale)
+                        .map_err(|error| Error::Arrow(error.to_string()))?,
+                ),
+                _ => Arc::new(builder.finish()),
+            },
+            Output::Bool(mut builder) => Arc::new(builder.finish()),
+            Output::Text(mut builder) => Arc::new(builder.finish()),
+        })
+    }
+}
+
+/// Values came from the narrow type, so the casts lose nothing.
+fn finish_long(array: PrimitiveArray<Int64Type>, data_type: &DataType) -> ArrayRef {
+    match data_type {
+        DataType::Int16 => narrowed::<_, Int16Type>(&array, |value| value as i16),
+        DataType::Int32 => narrowed::<_, Int32Type>(&array, |value| value as i32),
+        DataType::Date32 => narrowed::<_, Date32Type>(&array, |value| value as i32),
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            let (_, values, nulls) = array.into_parts();
+            let array = TimestampMicrosecondArray::new(values, nulls);
+            Arc::new(array.with_timezone_opt(zone.clone()))
+        }
+        _ => Arc::new(array),
+    }
+}
+
+fn narrowed<F: ArrowPrimitiveType, T: ArrowPrimitiveType>(
+    array: &PrimitiveArray<F>,
+    cast: impl Fn(F::Native) -> T::Native,
+) -> ArrayRef {
+    let values = array.values().iter().map(|&value| cast(value)).collect();
+    Arc::new(PrimitiveArray::<T>::new(values, array.nulls().cloned()))
+}

@@ -1,0 +1,76 @@
+//! A chunk: at most 128 events in order, column by column.
+
+use arrow::datatypes::DataType;
+
+use crate::kind::{Cell, Cells};
+
+/// The most events in a chunk: the bits of the masks that select its rows.
+pub(super) const CAPACITY: usize = u128::BITS as usize;
+
+/// Events in order of (time, position).
+#[derive(Debug)]
+pub struct Chunk {
+    times: Vec<i64>,
+    positions: Vec<u64>,
+    columns: Box<[Cells]>,
+}
+
+impl Chunk {
+    pub(super) fn new(columns: &[DataType]) -> Self {
+        let columns = columns.iter().map(Cells::new).collect();
+        Chunk { times: Vec::new(), positions: Vec::new(), columns }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    pub(super) fn first_time(&self) -> i64 {
+        self.times.first().copied().unwrap_or(i64::MAX)
+    }
+
+    pub(super) fn last_time(&self) -> i64 {
+        self.times.last().copied().unwrap_or(i64::MIN)
+    }
+
+    pub(super) fn last_order(&self) -> (i64, u64) {
+        (self.last_time(), self.positions.last().copied().unwrap_or(0))
+    }
+
+    pub(super) fn column(&self, index: usize) -> Option<&Cells> {
+        self.columns.get(index)
+    }
+
+    /// The first row whose time is not `before`.
+    pub(super) fn partition(&self, before: impl Fn(i64) -> bool) -> usize {
+        self.times.partition_point(|&time| before(time))
+    }
+
+    /// Inserts an event, after those of the same order; returns its row. There is room.
+    pub(super) fn insert(&mut self, order: (i64, u64), cells: &[Option<Cell<'_>>]) -> usize {
+        let row = if self.len() == 0 || self.last_order() <= order {
+            self.len()
+        } else {
+            let first = self.times.partition_point(|&time| time < order.0);
+            let ties = self.times[first..].partition_point(|&time| time == order.0);
+            let ties = &self.positions[first..first + ties];
+            first + ties.partition_point(|&position| position <= order.1)
+        };
+        self.times.insert(row, order.0);
+        self.positions.insert(row, order.1);
+        for (column, cell) in self.columns.iter_mut().zip(cells) {
+            column.insert(row, *cell);
+        }
+        row
+    }
+
+    /// Moves the upper half into a new chunk.
+    pub(super) fn split_off(&mut self) -> Chunk {
+        let row = self.len() / 2;
+        Chunk {
+            times: self.times.split_off(row),
+            positions: self.positions.split_off(row),
+            columns: self.columns.iter_mut().map(|column| column.split_off(row)).collect(),
+        }
+    }
+}

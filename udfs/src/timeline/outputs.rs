@@ -1,0 +1,77 @@
+//! The columns that reads of timelines fill: one per requested call.
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+
+use super::view::{Source, Span, Spot, View};
+use crate::error::Error;
+use crate::kind::Output;
+use crate::layout::Layout;
+
+/// One column per requested call, one row per read.
+#[derive(Debug)]
+pub struct Outputs {
+    calls: Vec<usize>,
+    types: Vec<DataType>,
+    columns: Vec<Output>,
+}
+
+impl Outputs {
+    /// Columns for `calls`; an index outside of the layout is reported by the first read.
+    pub fn new(layout: &Layout, calls: &[usize]) -> Self {
+        Self::with_capacity(layout, calls, 1)
+    }
+
+    /// Columns for `calls` with room for `rows` rows.
+    pub fn with_capacity(layout: &Layout, calls: &[usize], rows: usize) -> Self {
+        let output = |&call: &usize| match layout.calls().get(call) {
+            Some(call) => call.aggregate.output(),
+            None => DataType::Int64,
+        };
+        let types: Vec<DataType> = calls.iter().map(output).collect();
+        let columns = types.iter().map(|data_type| Output::new(data_type, rows)).collect();
+        Outputs { calls: calls.to_vec(), types, columns }
+    }
+
+    pub(super) fn check(&self, calls: &[usize]) -> Result<(), Error> {
+        if self.calls == calls {
+            return Ok(());
+        }
+        Err(Error::Internal("outputs were made for other calls"))
+    }
+
+    pub(super) fn columns(&mut self) -> &mut [Output] {
+        &mut self.columns
+    }
+
+    /// A NULL key or instant: every value is NULL, counts too.
+    pub fn append_null_row(&mut self) {
+        self.columns.iter_mut().for_each(Output::push_null);
+    }
+
+    /// A key without events: counts are 0, everything else is NULL.
+    ///
+    /// # Errors
+    ///
+    /// `NoSuchCall` if the outputs were made for calls that the layout does not have.
+    pub fn append_empty_row(&mut self, layout: &Layout) -> Result<(), Error> {
+        let span = Span { from: Spot::default(), to: Spot::default() };
+        for (&call, output) in self.calls.iter().zip(&mut self.columns) {
+            let (measure, _) = layout.plan(call)?;
+            let measure = &layout.measures()[measure];
+            let view = View::new(Source::new(&[], measure), span, None);
+            measure.aggregate.read(&view, output)?;
+        }
+        Ok(())
+    }
+
+    /// The arrays, in the order of the calls.
+    ///
+    /// # Errors
+    ///
+    /// `Arrow` if an array cannot be built.
+    pub fn finish(self) -> Result<Vec<ArrayRef>, Error> {
+        let columns = self.columns.into_iter().zip(&self.types);
+        columns.map(|(column, data_type)| column.finish(data_type)).collect()
+    }
+}
