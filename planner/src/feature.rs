@@ -10,7 +10,7 @@ mod calls;
 mod frame;
 mod resolve;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use asofdb_sql::{CreateFeatures, FeatureDef, fold};
 use datafusion::common::DFSchema;
@@ -61,9 +61,39 @@ pub fn split(statement: &CreateFeatures) -> Vec<CreateFeatures> {
         or_replace: false,
         if_not_exists: false,
         features: vec![feature.clone()],
+        from: statement.from.as_ref().map(|from| asofdb_sql::From {
+            windows: used_windows(feature, &from.windows),
+            ..from.clone()
+        }),
         ..statement.clone()
     };
     statement.features.iter().map(single).collect()
+}
+
+/// The named windows that a feature's calls use, with those that these build on.
+fn used_windows(
+    feature: &FeatureDef,
+    windows: &[(ast::Ident, ast::WindowSpec)],
+) -> Vec<(ast::Ident, ast::WindowSpec)> {
+    let mut used = HashSet::new();
+    let _ = ast::visit_expressions(&feature.expr, |expr| {
+        if let ast::Expr::Function(ast::Function { over: Some(over), .. }) = expr {
+            match over {
+                ast::WindowType::NamedWindow(name) => used.insert(fold(name)),
+                ast::WindowType::WindowSpec(spec) => {
+                    spec.window_name.as_ref().is_some_and(|name| used.insert(fold(name)))
+                }
+            };
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    // A window builds on one that stands before it.
+    for (name, spec) in windows.iter().rev() {
+        if let (true, Some(base)) = (used.contains(&fold(name)), &spec.window_name) {
+            used.insert(fold(base));
+        }
+    }
+    windows.iter().filter(|(name, _)| used.contains(&fold(name))).cloned().collect()
 }
 
 /// Resolves the definition of one feature of `entity`.

@@ -4,18 +4,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Field};
 use async_trait::async_trait;
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
     SchemaProvider, TableProvider,
 };
-use datafusion::common::{ParamValues, exec_err};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ParamValues, exec_err};
 use datafusion::datasource::ViewTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
@@ -53,17 +57,14 @@ impl Planning {
         history: Arc<dyn ObjectStore>,
         memory_limit_bytes: usize,
     ) -> Result<Self> {
-        let state = SessionStateBuilder::new()
+        let mut state = SessionStateBuilder::new()
             .with_config(config())
             .with_runtime_env(runtime(history, memory_limit_bytes)?)
             .with_default_features()
             .with_type_planner(Arc::new(AsofTypes))
             .with_query_planner(Arc::new(AsofQueryPlanner::new(timelines)))
-            .with_optimizer_rule(Arc::new(PlanLookups))
-            .with_optimizer_rule(Arc::new(PushFilters))
-            .with_optimizer_rule(Arc::new(PruneCalls))
+            .with_optimizer_rules(rules())
             .build();
-        let mut state = state;
         state.register_relation_planner(Arc::new(VersionedRelations))?;
         functions::register(&mut state)?;
         Ok(Planning { base: Arc::new(state) })
@@ -127,7 +128,56 @@ async fn plan_statement(
     };
     asofdb_sql::rewrite::version_entities(&mut statement, &is_entity);
     let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
-    state.statement_to_plan(statement).await.map_err(Error::from_datafusion)
+    let plan = state.statement_to_plan(statement).await.map_err(Error::from_datafusion)?;
+    infer_array_parameters(plan)
+}
+
+/// In `key = ANY ($1)` the parameter is an array of the key's type, which DataFusion leaves open.
+fn infer_array_parameters(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = plan.transform_up_with_subqueries(|node| {
+        let mut schema = DFSchema::empty();
+        for input in node.inputs() {
+            schema.merge(input.schema());
+        }
+        if let LogicalPlan::TableScan(scan) = &node {
+            schema.merge(&scan.projected_schema);
+        }
+        node.map_expressions(|expr| expr.transform_up(|e| infer_array_parameter(e, &schema)))
+    });
+    Ok(plan.map_err(Error::from_datafusion)?.data)
+}
+
+fn infer_array_parameter(
+    expr: Expr,
+    schema: &DFSchema,
+) -> Result<Transformed<Expr>, DataFusionError> {
+    let Expr::ScalarFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };
+    let typed = match (call.func.name(), call.args.as_slice()) {
+        ("array_has", [Expr::Placeholder(Placeholder { id, field: None }), needle]) => {
+            let item = needle.get_type(schema)?;
+            let field = Field::new("", DataType::new_list(item, true), true);
+            Expr::Placeholder(Placeholder::new_with_field(id.clone(), Some(Arc::new(field))))
+        }
+        _ => return Ok(Transformed::no(Expr::ScalarFunction(call))),
+    };
+    call.args[0] = typed;
+    Ok(Transformed::yes(Expr::ScalarFunction(call)))
+}
+
+/// DataFusion's rules and ours. Filters go below our join right after they went below everything
+/// else; lookups and calls are settled when all filters and projections are in their places.
+fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = Vec::new();
+    for rule in Optimizer::new().rules {
+        let pushes_filters = rule.name() == "push_down_filter";
+        rules.push(rule);
+        if pushes_filters {
+            rules.push(Arc::new(PushFilters) as _);
+        }
+    }
+    rules.push(Arc::new(PlanLookups));
+    rules.push(Arc::new(PruneCalls));
+    rules
 }
 
 fn config() -> SessionConfig {
@@ -254,18 +304,18 @@ impl CatalogSchema {
             .columns()
             .into_iter()
             .zip(names)
-            .map(|(column, name)| datafusion::logical_expr::Expr::Column(column).alias(name));
+            .map(|(column, name)| Expr::Column(column).alias(name));
         let renamed: Vec<_> = renamed.collect();
         datafusion::logical_expr::LogicalPlanBuilder::from(plan).project(renamed)?.build()
     }
 }
 
 /// The parameters' types, `$1` first, as far as the plan tells them.
-pub fn parameter_types(plan: &LogicalPlan) -> Result<Vec<arrow::datatypes::DataType>> {
+pub fn parameter_types(plan: &LogicalPlan) -> Result<Vec<DataType>> {
     let types: HashMap<_, _> = plan.get_parameter_types()?;
     let index = |name: &str| name.trim_start_matches('$').parse::<usize>().unwrap_or(0);
     let count = types.keys().map(|name| index(name)).max().unwrap_or(0);
-    let mut ordered = vec![arrow::datatypes::DataType::Null; count];
+    let mut ordered = vec![DataType::Null; count];
     for (name, data_type) in types {
         if let (Some(place), Some(data_type)) = (index(&name).checked_sub(1), data_type) {
             ordered[place] = data_type;

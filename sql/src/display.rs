@@ -8,7 +8,9 @@
 use std::fmt::Display;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Value, ValueWithSpan, VisitMut, VisitorMut};
+use sqlparser::ast::{
+    Expr, Ident, TableFactor, TableVersion, Value, ValueWithSpan, VisitMut, VisitorMut,
+};
 
 /// A string literal.
 pub(crate) fn quote(text: &str) -> String {
@@ -21,10 +23,11 @@ pub(crate) fn comma_separated<T: Display>(items: impl IntoIterator<Item = T>) ->
     texts.join(", ")
 }
 
-/// The SQL of a tree of sqlparser's, exact also for literals with quotes and backslashes.
+/// The SQL of a tree of sqlparser's, exact also for literals with quotes and backslashes and for
+/// relations with both a version and an alias.
 pub fn canonical<T: Display + Clone + VisitMut>(node: &T) -> String {
     let plain = node.to_string();
-    if !plain.contains('\'') {
+    if !plain.contains('\'') && !plain.contains("FOR SYSTEM_TIME") {
         return plain;
     }
     // Unicode's noncharacters are for such internal use; a text that holds them all is not SQL.
@@ -32,13 +35,14 @@ pub fn canonical<T: Display + Clone + VisitMut>(node: &T) -> String {
         return plain;
     };
     let mut node = node.clone();
-    let _: ControlFlow<()> = node.visit(&mut QuoteReplacer(stand_in));
+    let _: ControlFlow<()> = node.visit(&mut Exact(stand_in));
     node.to_string().replace(stand_in, "''")
 }
 
-struct QuoteReplacer(char);
+/// Changes a tree so that sqlparser's `Display` writes what its parser reads.
+struct Exact(char);
 
-impl VisitorMut for QuoteReplacer {
+impl VisitorMut for Exact {
     type Break = ();
 
     fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<()> {
@@ -46,6 +50,21 @@ impl VisitorMut for QuoteReplacer {
             &mut value.value
         {
             *text = text.replace('\'', self.0.encode_utf8(&mut [0; 4]));
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// `Display` writes the alias before the version, the parser reads it after: the alias goes
+    /// into the text of the version's expression, as an identifier that is written as it is.
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table {
+            alias,
+            version: Some(TableVersion::ForSystemTimeAsOf(expr)),
+            ..
+        } = factor
+            && let Some(alias) = alias.take()
+        {
+            *expr = Expr::Identifier(Ident::new(format!("{expr} {alias}")));
         }
         ControlFlow::Continue(())
     }

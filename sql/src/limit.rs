@@ -34,7 +34,7 @@ pub const MAX_RELATIONS: usize = 250;
 /// The most operators in one element of a list, groups within it included.
 const MAX_OPERATORS: usize = 2_000;
 /// The most UNION, INTERSECT and EXCEPT in a row.
-const MAX_SET_OPERATORS: usize = 250;
+const MAX_SET_OPERATORS: usize = 64;
 /// The parser's own limit: several of its levels make one level of parentheses.
 pub(crate) const PARSER_DEPTH: usize = 6 * MAX_NESTING;
 

@@ -48,6 +48,6 @@ pub async fn run(database: &Database, explain: &Explain) -> Result<Outcome> {
     } else {
         text.push_str(&displayable(physical.as_ref()).indent(explain.verbose).to_string());
     }
-    let lines = StringArray::from_iter_values(text.trim_end().lines());
+    let lines: StringArray = text.trim_end().lines().map(Some).collect();
     Outcome::rows("EXPLAIN", RecordBatch::try_new(schema(), vec![Arc::new(lines)])?)
 }

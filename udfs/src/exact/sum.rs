@@ -211,7 +211,8 @@ impl<W: Window> Sum<W> {
         }
         // A multiple of 16, so that the windows of different sums are often the same.
         let base = (exponent - W::LIFT).div_euclid(16) * 16;
-        if !self.window.is_zero() && !(exponent < self.base && self.lower(base)) {
+        let lowered = exponent < self.base && self.lower(base);
+        if !lowered && !self.window.is_zero() {
             let (sign, magnitude) = self.window.value();
             self.spill
                 .get_or_insert_with(|| Box::new(Wide::new()))

@@ -79,7 +79,7 @@ fn scaled(meta: &Meta, value: &Datum) -> Result<BigInt, f64> {
             if !value.is_finite() {
                 return Err(*value);
             }
-            Ok(BigInt::from(mantissa) * sign << (exponent + 1075) >> 1)
+            Ok(((BigInt::from(mantissa) * sign) << (exponent + 1075)) >> 1)
         }
         Datum::Decimal(value) => match meta.argument {
             Some(DataType::Decimal128(_, scale)) if scale < 0 => {
