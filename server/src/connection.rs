@@ -288,7 +288,7 @@ impl Connection {
     }
 
     /// What can end a statement that starts now.
-    async fn interrupt(&self) -> Interrupt {
+    async fn interrupt(&mut self) -> Interrupt {
         let cancel = self.handle.start_query().await;
         let deadline = self.settings.statement_timeout().map(|limit| Instant::now() + limit);
         Interrupt::new(cancel, deadline)
@@ -326,3 +326,6 @@ fn shutting_down() -> Failure {
     let message = "terminating connection due to administrator command";
     Failure::Fatal(Box::new(sqlstate::fatal("57P01", message)))
 }
+
+#[cfg(test)]
+mod tests;

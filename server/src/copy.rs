@@ -114,13 +114,20 @@ impl CopyOptions {
 }
 
 /// The options of a parsed `COPY` from a client or a file that isn't Parquet.
+///
+/// Without `FORMAT`, a file whose name ends with `.csv` is CSV; everything else is text.
 pub fn options_of(copy: &asofdb_sql::Copy) -> Result<CopyOptions, InputError> {
-    use asofdb_sql::{CopyFormat as Parsed, CopyTarget};
+    use asofdb_sql::{CopyEndpoint, CopyFormat as Parsed, CopyTarget};
+    let is_csv_file = match &copy.endpoint {
+        CopyEndpoint::File(path) => path.to_ascii_lowercase().ends_with(".csv"),
+        CopyEndpoint::Stdin | CopyEndpoint::Stdout => false,
+    };
     let table = match &copy.target {
         CopyTarget::Table { name, .. } => asofdb_sql::fold(name),
         CopyTarget::Query(_) => return Err(InputError::new("0A000", "COPY FROM needs a source")),
     };
     let format = match copy.format {
+        None if is_csv_file => CopyFormat::Csv,
         None | Some(Parsed::Text) => CopyFormat::Text,
         Some(Parsed::Csv) => CopyFormat::Csv,
         Some(Parsed::Binary) => CopyFormat::Binary,
@@ -198,12 +205,12 @@ impl CopyParser {
 }
 
 /// Reads a whole file or stream, giving each batch to `sink` as soon as it is full, so that no
-/// more than one is held. Returns the number of rows.
+/// more than one is held here. An error of `sink` ends the reading. Returns the number of rows.
 pub fn read_all(
     mut source: impl std::io::Read,
     schema: SchemaRef,
     options: CopyOptions,
-    mut sink: impl FnMut(RecordBatch),
+    mut sink: impl FnMut(RecordBatch) -> Result<(), CopyError>,
 ) -> std::io::Result<Result<u64, CopyError>> {
     let mut parser = match CopyParser::new(schema, options) {
         Ok(parser) => parser,
@@ -215,8 +222,9 @@ pub fn read_all(
     let mut give = |batches: &mut Vec<RecordBatch>| {
         for batch in batches.drain(..) {
             rows += batch.num_rows() as u64;
-            sink(batch);
+            sink(batch)?;
         }
+        Ok(())
     };
     loop {
         let count = match source.read(&mut buffer) {
@@ -225,16 +233,13 @@ pub fn read_all(
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        if let Err(error) = parser.feed(&buffer[..count], &mut batches) {
+        let fed = parser.feed(&buffer[..count], &mut batches);
+        if let Err(error) = fed.and_then(|()| give(&mut batches)) {
             return Ok(Err(error));
         }
-        give(&mut batches);
     }
-    if let Err(error) = parser.finish(&mut batches) {
-        return Ok(Err(error));
-    }
-    give(&mut batches);
-    Ok(Ok(rows))
+    let finished = parser.finish(&mut batches).and_then(|()| give(&mut batches));
+    Ok(finished.map(|()| rows))
 }
 
 /// The rows of the batch under construction.

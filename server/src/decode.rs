@@ -151,8 +151,7 @@ fn cast(value: ScalarValue, wanted: &DataType, text: &str) -> Result<ScalarValue
             false if source == DataType::Utf8 => InputError::syntax(&sql_name(wanted), &shown),
             false => {
                 let (from, to) = (sql_name(&source), sql_name(wanted));
-                let message =
-                    format!("cannot use \"{}\" of type {from} as {to}", shorten(&shown));
+                let message = format!("cannot use \"{}\" of type {from} as {to}", shorten(&shown));
                 InputError::new("42804", message)
             }
         }
@@ -171,11 +170,19 @@ mod tests {
 
     use super::*;
 
-    fn text(declared: Option<&Type>, value: &str, wanted: DataType) -> Result<ScalarValue, InputError> {
+    fn text(
+        declared: Option<&Type>,
+        value: &str,
+        wanted: DataType,
+    ) -> Result<ScalarValue, InputError> {
         decode(Parameter { declared, value: Some(value.as_bytes()), binary: false }, &wanted)
     }
 
-    fn binary(declared: Option<&Type>, value: &[u8], wanted: DataType) -> Result<ScalarValue, InputError> {
+    fn binary(
+        declared: Option<&Type>,
+        value: &[u8],
+        wanted: DataType,
+    ) -> Result<ScalarValue, InputError> {
         decode(Parameter { declared, value: Some(value), binary: true }, &wanted)
     }
 

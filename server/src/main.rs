@@ -1,1 +1,69 @@
-fn main(){}
+//! The binary `asofdb`.
+
+use std::process::ExitCode;
+
+use asofdb_server::config::{Cli, Command, LogLevel, ServeConfig};
+use asofdb_server::{quickstart, serve};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Deep plans recurse; tokio's own 2 MiB are too few for them.
+const WORKER_STACK_BYTES: usize = 8 << 20;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("asofdb: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("asofdb-worker")
+        .thread_stack_size(WORKER_STACK_BYTES)
+        .build()?;
+    match cli.command {
+        Command::Serve(args) => {
+            let config = ServeConfig::resolve(args)?;
+            log_to_stderr(config.log_level);
+            runtime.block_on(async {
+                let stop = stop_signal()?;
+                Ok(serve(config, stop).await?)
+            })
+        }
+        Command::Quickstart(args) => {
+            log_to_stderr(LogLevel::Warn);
+            Ok(runtime.block_on(quickstart::run(args.into()))?)
+        }
+    }
+}
+
+/// Completes at SIGTERM or SIGINT.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Ours at the level asked for, libraries only what matters. No level holds a statement's text.
+fn log_to_stderr(level: LogLevel) {
+    let level = level.as_str();
+    let libraries = if level == "error" { "error" } else { "warn" };
+    let ours = ["asofdb", "asofdb_server", "asofdb_planner", "asofdb_storage", "asofdb_sql"];
+    let ours: Vec<_> = ours.iter().map(|name| format!("{name}={level}")).collect();
+    let filter = EnvFilter::new(format!("{libraries},{}", ours.join(",")));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

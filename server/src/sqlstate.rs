@@ -2,7 +2,7 @@
 //!
 //! No message holds Rust's debug output or the names of our layers.
 
-mod datafusion;
+mod engine;
 
 use asofdb_planner::{Error, ObjectKind};
 use pgwire::error::ErrorInfo;
@@ -76,8 +76,8 @@ pub fn of_planner(source: &Error, sql: &str) -> ErrorInfo {
         Error::Closing => info("57P01"),
         Error::Aggregate(source) => of_aggregate(source),
         Error::Storage(source) => of_storage(source),
-        Error::DataFusion(source) => datafusion::of_datafusion(source, sql),
-        Error::Arrow(source) => datafusion::of_arrow(source, sql),
+        Error::DataFusion(source) => engine::of_datafusion(source, sql),
+        Error::Arrow(source) => engine::of_arrow(source, sql),
         Error::Internal(_) => info("XX000"),
     }
 }
@@ -149,7 +149,7 @@ impl From<CopyError> for Box<ErrorInfo> {
 impl From<EncodeError> for Box<ErrorInfo> {
     fn from(source: EncodeError) -> Self {
         Box::new(match &source {
-            EncodeError::Arrow(source) => datafusion::of_arrow(source, ""),
+            EncodeError::Arrow(source) => engine::of_arrow(source, ""),
             EncodeError::NestedArray => error("0A000", source.to_string()),
         })
     }

@@ -21,6 +21,16 @@ impl Tasks {
         self.set.spawn(task);
     }
 
+    /// How many tasks there are, ended ones that were not forgotten yet included.
+    pub fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    /// Whether there are no tasks.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
     /// Forgets the tasks that ended; a panic in one is logged.
     pub fn reap(&mut self) {
         while let Some(ended) = self.set.try_join_next() {
@@ -39,6 +49,13 @@ impl Tasks {
     pub async fn abort(&mut self) {
         self.set.shutdown().await;
     }
+}
+
+/// Runs `work`, which blocks its thread, away from the other tasks.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
+    tokio::task::spawn_blocking(work).await
 }
 
 /// A task that ends when its handle is dropped.

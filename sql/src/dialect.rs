@@ -4,7 +4,9 @@
 //! forwarded to it, `dialect()` too, so that sqlparser takes this dialect for PostgreSQL's.
 
 use std::any::TypeId;
+use std::cell::Cell;
 
+use sqlparser::ast::Expr;
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -12,8 +14,28 @@ use sqlparser::parser::{Parser, ParserError};
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
 
 /// PostgreSQL's dialect with the standard's clause for temporal relations.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct AsofDialect;
+///
+/// It also bounds the parser's work. sqlparser tries a word such as CAST as a keyword and then as
+/// a name, so that thirty of them in a row that lead nowhere would be tried 2^30 times. Every
+/// operand that it starts takes one step; without steps the parse fails for good.
+#[derive(Debug, Clone)]
+pub struct AsofDialect {
+    steps: Cell<usize>,
+}
+
+impl AsofDialect {
+    /// A dialect for one parse that may start this many operands.
+    pub fn with_steps(steps: usize) -> AsofDialect {
+        AsofDialect { steps: Cell::new(steps) }
+    }
+}
+
+impl Default for AsofDialect {
+    /// Without a bound.
+    fn default() -> AsofDialect {
+        AsofDialect::with_steps(usize::MAX)
+    }
+}
 
 macro_rules! forward_flags {
     ($($flag:ident)*) => {
@@ -41,6 +63,18 @@ impl Dialect for AsofDialect {
     /// would take exponential time.
     fn supports_named_fn_args_with_expr_name(&self) -> bool {
         false
+    }
+
+    /// Counts; what is parsed is left to the parser. This error is the one that it does not take
+    /// for a reason to try something else.
+    fn parse_prefix(&self, _: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        match self.steps.get().checked_sub(1) {
+            Some(left) => {
+                self.steps.set(left);
+                None
+            }
+            None => Some(Err(ParserError::RecursionLimitExceeded)),
+        }
     }
 
     fn identifier_quote_style(&self, identifier: &str) -> Option<char> {

@@ -233,7 +233,10 @@ impl From<ParserError> for Error {
             ParserError::RecursionLimitExceeded => return Error::TOO_DEEP,
         };
         let (text, location) = split_location(&text);
-        let message = text.replace("Expected: ", "expected ").replace(", found: EOF", FOUND_END);
+        let message = text
+            .replace("Expected: ", "expected ")
+            .replace("Expected ", "expected ")
+            .replace(", found: EOF", FOUND_END);
         let message = message.replace(", found: ", ", found ");
         let hint = message.contains("found SYSTEM_TIME").then(|| {
             "FOR SYSTEM_TIME AS OF stands directly after the relation's name, before its alias."

@@ -12,7 +12,7 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Query, Select, Visit, Visitor};
+use sqlparser::ast::{Expr, Query, Select, TableFactor, Visit, Visitor};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::error::Error;
@@ -37,6 +37,30 @@ const MAX_OPERATORS: usize = 2_000;
 const MAX_SET_OPERATORS: usize = 64;
 /// The parser's own limit: several of its levels make one level of parentheses.
 pub(crate) const PARSER_DEPTH: usize = 6 * MAX_NESTING;
+
+/// Enough for [`MAX_NESTING`] and [`MAX_OPERATORS`] in a debug build; only touched pages count.
+pub(crate) const PARSER_STACK_BYTES: usize = 128 << 20;
+
+/// How many operands the parser may start: a few times those that there can be, for its attempts.
+pub(crate) fn parser_steps(tokens: usize) -> usize {
+    20_000 + 4 * tokens
+}
+
+/// How deep a statement is by its tokens.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Shape {
+    nesting: usize,
+    operators: usize,
+}
+
+impl Shape {
+    /// Whether parsing it may take more stack than a caller can be expected to have.
+    pub(crate) fn is_deep(self) -> bool {
+        const ORDINARY_NESTING: usize = 6;
+        const ORDINARY_OPERATORS: usize = 50;
+        self.nesting > ORDINARY_NESTING || self.operators > ORDINARY_OPERATORS
+    }
+}
 
 /// Words that add a level to the tree, or a link to a chain.
 const OPERATOR_WORDS: &[&str] = &[
@@ -64,7 +88,8 @@ impl Frame {
 }
 
 /// Refuses the tokens of a statement whose tree could be too deep.
-pub(crate) fn check_tokens(tokens: &[TokenWithSpan]) -> Result<(), Error> {
+pub(crate) fn check_tokens(tokens: &[TokenWithSpan]) -> Result<Shape, Error> {
+    let mut shape = Shape::default();
     let mut frame = Frame::default();
     let mut outer: Vec<Frame> = Vec::new();
     for token in tokens {
@@ -72,6 +97,7 @@ pub(crate) fn check_tokens(tokens: &[TokenWithSpan]) -> Result<(), Error> {
             Token::LParen | Token::LBracket | Token::LBrace => {
                 frame.operators += usize::from(token.token != Token::LParen);
                 outer.push(std::mem::take(&mut frame));
+                shape.nesting = shape.nesting.max(outer.len());
                 if outer.len() > MAX_NESTING {
                     return Err(Error::TOO_DEEP);
                 }
@@ -87,11 +113,12 @@ pub(crate) fn check_tokens(tokens: &[TokenWithSpan]) -> Result<(), Error> {
             }
             other => count(&mut frame, other)?,
         }
+        shape.operators = shape.operators.max(frame.depth());
         if frame.depth() > MAX_OPERATORS {
             return Err(Error::TooComplex { what: "operators", limit: MAX_OPERATORS });
         }
     }
-    Ok(())
+    Ok(shape)
 }
 
 fn count(frame: &mut Frame, token: &Token) -> Result<(), Error> {
@@ -125,7 +152,7 @@ pub(crate) fn check_tree<T: Visit>(tree: &T) -> Result<(), Error> {
 
 struct Depth(usize);
 
-/// A query within a query takes the stack of this many expressions.
+/// A query within a query or a join within a join takes the stack of this many expressions.
 const QUERY_LEVELS: usize = 5;
 
 impl Depth {
@@ -159,6 +186,20 @@ impl Visitor for Depth {
 
     fn post_visit_query(&mut self, _: &Query) -> ControlFlow<Error> {
         self.0 -= QUERY_LEVELS;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
+        match factor {
+            TableFactor::NestedJoin { .. } => self.enter(QUERY_LEVELS),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
+        if matches!(factor, TableFactor::NestedJoin { .. }) {
+            self.0 -= QUERY_LEVELS;
+        }
         ControlFlow::Continue(())
     }
 

@@ -10,8 +10,6 @@ use crate::limit::{self, MAX_TEXT_BYTES, MAX_TOKENS};
 use crate::statement::{self, Statement};
 use crate::{name, token};
 
-static DIALECT: AsofDialect = AsofDialect;
-
 /// A statement with the text it was parsed from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
@@ -48,9 +46,7 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>, Error> {
 
 /// Parses one expression, such as one that a catalog keeps as text.
 pub fn parse_expr(sql: &str) -> Result<Expr, Error> {
-    let tokens = tokenize(sql)?;
-    limit::check_tokens(&tokens)?;
-    with_parser(&tokens, |p| {
+    on_enough_stack(&tokenize(sql)?, |p| {
         let expr = p.parse_expr()?;
         limit::check_tree(&expr)?;
         Ok(expr)
@@ -58,8 +54,28 @@ pub fn parse_expr(sql: &str) -> Result<Expr, Error> {
 }
 
 fn parse_part(tokens: &[TokenWithSpan]) -> Result<Statement, Error> {
-    limit::check_tokens(tokens)?;
-    with_parser(tokens, statement::parse)
+    on_enough_stack(tokens, statement::parse)
+}
+
+/// Checks the tokens and parses them. sqlparser's parser guards only some of its recursion against
+/// the end of the stack, so what is nested is parsed, and dropped when it is refused, on a thread
+/// with a large stack. Ordinary statements stay on this one.
+fn on_enough_stack<T: Send>(
+    tokens: &[TokenWithSpan],
+    parse: impl FnOnce(&mut Parser) -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    if !limit::check_tokens(tokens)?.is_deep() {
+        return with_parser(tokens, parse);
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("sql-parser".to_owned())
+            .stack_size(limit::PARSER_STACK_BYTES)
+            .spawn_scoped(scope, || with_parser(tokens, parse));
+        let result = thread.ok().and_then(|thread| thread.join().ok());
+        // No thread could be had, or sqlparser panicked.
+        result.unwrap_or(Err(Error::TOO_DEEP))
+    })
 }
 
 /// Runs a parsing function over all of these tokens.
@@ -67,7 +83,8 @@ pub(crate) fn with_parser<T>(
     tokens: &[TokenWithSpan],
     parse: impl FnOnce(&mut Parser) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let mut parser = Parser::new(&DIALECT)
+    let dialect = AsofDialect::with_steps(limit::parser_steps(tokens.len()));
+    let mut parser = Parser::new(&dialect)
         .with_recursion_limit(limit::PARSER_DEPTH)
         .with_tokens_with_locations(tokens.to_vec());
     let result = parse(&mut parser).and_then(|value| token::end(&parser).map(|()| value));
@@ -84,7 +101,7 @@ fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, Error> {
         let location = Location { line, column: last.chars().count() as u64 + 1 };
         return Err(nul(Some(location)));
     }
-    let tokens = Tokenizer::new(&DIALECT, sql)
+    let tokens = Tokenizer::new(&AsofDialect::default(), sql)
         .tokenize_with_location()
         .map_err(|error| Error::from(ParserError::from(error)))?;
     let mut count = 0;

@@ -1,5 +1,7 @@
 //! Texts made to break the parser: each gives an answer or an error, on a small stack.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // The helpers of tests, too.
+
 use asofdb_sql::{Error, MAX_TEXT_BYTES, Statement, parse};
 
 /// Parses, prints, copies, compares and drops in a thread with the stack of a server's worker.
@@ -67,7 +69,7 @@ fn nesting_within_the_limit_passes() {
 
 #[test]
 fn long_chains_are_too_complex() {
-    for count in [2_100, 5_000, 20_000, 200_000] {
+    for count in [2_100, 20_000] {
         let chain = |link: &str| format!("SELECT 1{}", link.repeat(count));
         for link in [
             " + 1",
@@ -269,7 +271,7 @@ fn backtracking_is_bounded() {
         "connect_by_root ",
         "x ->",
     ] {
-        for count in [30, 60, 95] {
+        for count in [30, 95] {
             drop(survive(format!("SELECT {}", format!("{word} ").repeat(count))));
             drop(survive(format!("SELECT * FROM {}", format!("{word} ").repeat(count))));
             drop(survive(format!("SELECT * FROM t WHERE {}", format!("{word} ").repeat(count))));

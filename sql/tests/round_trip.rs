@@ -1,5 +1,7 @@
 //! Every statement's `Display` reads back as an equal tree.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // The helpers of tests, too.
+
 use asofdb_sql::sqlparser::ast::{DataType, Expr, Ident, Value};
 use asofdb_sql::{
     ColumnDef, Comment, CommentObject, Copy, CopyDirection, CopyEndpoint, CopyFormat, CopyTarget,

@@ -29,7 +29,7 @@ pub fn run(database: &Database, describe: &Describe) -> Result<Outcome> {
             Relation::Source(source) => describe_source(source),
             Relation::Entity(entity) => describe_entity(entity),
             Relation::View(view) => {
-                let query = view.definition.query.to_string();
+                let query = asofdb_sql::canonical(view.definition.query.as_ref());
                 vec![[Some(name), None, Some("view".into()), Some(query)]]
             }
         },

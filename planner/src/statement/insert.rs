@@ -21,6 +21,14 @@ pub async fn plan(
     insert: &Insert,
 ) -> Result<LogicalPlan> {
     target(catalog, insert)?;
+    let unsupported = [
+        ("ON CONFLICT", insert.on.is_some()),
+        ("RETURNING", insert.returning.is_some()),
+        ("OVERWRITE", insert.overwrite),
+    ];
+    if let Some((clause, _)) = unsupported.iter().find(|(_, given)| *given) {
+        return Err(Error::unsupported(format!("INSERT … {clause} is not supported")));
+    }
     match planning.plan_insert(catalog, insert).await? {
         LogicalPlan::Dml(DmlStatement { input, .. }) => Ok(input.as_ref().clone()),
         _ => Err(Error::Internal("INSERT is planned as such".into())),

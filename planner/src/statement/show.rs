@@ -41,7 +41,7 @@ pub fn run(database: &Database, show: &Show) -> Result<Outcome> {
         ShowKind::Features => features(&catalog, show.entity.as_ref().map(fold))?,
         ShowKind::Views => vec![
             text(catalog.views().map(|v| Some(v.name.clone()))),
-            text(catalog.views().map(|v| Some(v.definition.query.to_string()))),
+            text(catalog.views().map(|v| Some(asofdb_sql::canonical(v.definition.query.as_ref())))),
         ],
         ShowKind::Tables => vec![
             text(catalog.relations.keys().map(|name| Some(name.clone()))),

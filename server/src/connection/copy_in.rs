@@ -1,7 +1,10 @@
-//! `COPY ... FROM STDIN`, in both protocols.
+//! `COPY ... FROM`: data that the client sends, in both protocols, and files on the server.
 //!
 //! On an error the client is told at once; what it still sends is read over by the connection's
 //! loop: all data messages in the simple protocol, all up to Sync in the extended one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use asofdb_planner::CopyIn;
@@ -11,8 +14,9 @@ use pgwire::messages::copy::CopyInResponse;
 use super::message::Frontend;
 use super::rows::Interrupt;
 use super::{Connection, Failure, Reply};
-use crate::copy::{CopyFormat, CopyParser, options_of};
-use crate::sqlstate;
+use crate::copy::{CopyError, CopyFormat, CopyParser, options_of, read_all};
+use crate::input::InputError;
+use crate::{sqlstate, task};
 
 impl Connection {
     /// Takes the rows that the client sends and commits them; gives the command tag.
@@ -61,6 +65,57 @@ impl Connection {
         }
         parser.finish(&mut batches).map_err(statement)?;
         held.check(&batches)?;
+        self.commit_rows(copy, batches, interrupt, sql).await
+    }
+
+    /// Reads the rows of a file and commits them; gives the command tag.
+    pub(super) async fn copy_file(
+        &mut self,
+        path: PathBuf,
+        copy: CopyIn,
+        interrupt: &mut Interrupt,
+        sql: &str,
+    ) -> Reply<String> {
+        let options = options_of(&copy.copy)?;
+        let schema = copy.schema.clone();
+        let mut held = Held { bytes: 0, counted: 0, limit: self.shared.copy_limit_bytes };
+        // Dropped when the statement is cancelled, which the reading thread sees.
+        let waiting = Arc::new(());
+        let reader = Arc::downgrade(&waiting);
+        let file = path.clone();
+        let reading = task::blocking(move || {
+            let file = std::fs::File::open(file)?;
+            let mut batches = Vec::new();
+            let read = read_all(file, schema, options, |batch| {
+                batches.push(batch);
+                let cancelled =
+                    || CopyError::new(InputError::new("57014", "canceled"), String::new());
+                reader.upgrade().ok_or_else(cancelled)?;
+                held.count(&batches).map_err(|error| CopyError::new(error, String::new()))
+            })?;
+            Ok::<_, std::io::Error>(read.map(|_| batches))
+        });
+        let read = interrupt.guard(&mut self.wire, reading).await?;
+        drop(waiting);
+        let batches = match read {
+            Ok(Ok(read)) => read.map_err(statement)?,
+            Ok(Err(source)) => {
+                let path = path.display().to_string();
+                let error = asofdb_planner::Error::File { path, source };
+                return Err(sqlstate::of_planner(&error, sql).into());
+            }
+            Err(_) => return Err(Failure::panicked()),
+        };
+        self.commit_rows(copy, batches, interrupt, sql).await
+    }
+
+    async fn commit_rows(
+        &mut self,
+        copy: CopyIn,
+        batches: Vec<RecordBatch>,
+        interrupt: &mut Interrupt,
+        sql: &str,
+    ) -> Reply<String> {
         // From here on the rows may be durable: neither a cancel nor a leaving client may make the
         // outcome unknown, so only a panic is caught.
         let rows = interrupt.guard_to_end(copy.finish(batches)).await?;
@@ -69,7 +124,7 @@ impl Connection {
     }
 }
 
-fn statement(error: crate::copy::CopyError) -> Failure {
+fn statement(error: CopyError) -> Failure {
     Failure::Statement(error.into())
 }
 
@@ -82,6 +137,11 @@ struct Held {
 
 impl Held {
     fn check(&mut self, batches: &[RecordBatch]) -> Reply {
+        Ok(self.count(batches)?)
+    }
+
+    /// Counts the batches that were appended since the last time.
+    fn count(&mut self, batches: &[RecordBatch]) -> Result<(), InputError> {
         for batch in &batches[self.counted..] {
             self.bytes += batch.get_array_memory_size();
         }
@@ -90,9 +150,10 @@ impl Held {
             return Ok(());
         }
         let limit = self.limit >> 20;
-        let mut info =
-            sqlstate::error("53200", format!("the rows of one COPY take more than {limit} MiB"));
-        info.hint = Some("Split the data into several COPY statements.".to_owned());
-        Err(info.into())
+        Err(InputError {
+            code: "53200",
+            message: format!("the rows of one COPY take more than {limit} MiB"),
+            detail: Some("Split the data into several COPY statements.".to_owned()),
+        })
     }
 }

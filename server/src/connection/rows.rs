@@ -23,10 +23,7 @@ pub struct Interrupt {
 
 impl Interrupt {
     /// `cancel` fires when another connection asks for it.
-    pub fn new(
-        cancel: futures::channel::oneshot::Receiver<()>,
-        deadline: Option<Instant>,
-    ) -> Self {
+    pub fn new(cancel: futures::channel::oneshot::Receiver<()>, deadline: Option<Instant>) -> Self {
         Interrupt { cancel, deadline }
     }
 
@@ -105,6 +102,11 @@ impl Rows {
     /// `binary` has one entry per column.
     pub fn new(stream: SendableRecordBatchStream, binary: Vec<bool>, tag: &'static str) -> Self {
         Rows { stream, current: None, binary, tag }
+    }
+
+    /// The same rows in other formats.
+    pub fn with_formats(self, binary: Vec<bool>) -> Self {
+        Rows { binary, ..self }
     }
 
     /// Sends rows, at most `limit` of them.

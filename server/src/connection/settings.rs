@@ -100,8 +100,12 @@ const SETTINGS: &[Setting] = &[
     reported("session_authorization", "", Kind::ReadOnly, "The user."),
     reported("standard_conforming_strings", "on", Kind::Word(&["on"]), "Backslashes are plain."),
     setting("statement_timeout", "0", Kind::Time, "Ends statements that run longer."),
-    setting("synchronous_commit", "on", Kind::Word(&["on", "off", "local", "remote_write",
-        "remote_apply"]), "Whether a commit waits for the disk."),
+    setting(
+        "synchronous_commit",
+        "on",
+        Kind::Word(&["on", "off", "local", "remote_write", "remote_apply"]),
+        "Whether a commit waits for the disk.",
+    ),
     reported("TimeZone", "UTC", Kind::TimeZone, "Instants are shown in UTC."),
     setting("transaction_deferrable", "off", Kind::Bool, "Accepted, no effect."),
     setting("transaction_isolation", "read committed", ISOLATION, "Accepted, no effect."),
@@ -145,7 +149,11 @@ impl Settings {
     }
 
     /// Sets a value, `None` for the default; gives back what the client is to be told.
-    pub fn set(&mut self, name: &str, value: Option<&str>) -> Result<Option<Changed>, Box<ErrorInfo>> {
+    pub fn set(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+    ) -> Result<Option<Changed>, Box<ErrorInfo>> {
         let at = find(name)?;
         let setting = &SETTINGS[at];
         match value {
@@ -278,9 +286,30 @@ fn accept(setting: &Setting, value: &str) -> Result<String, Box<ErrorInfo>> {
         Kind::ReadOnly => Err(read_only(setting)),
         Kind::TimeZone => {
             const UTC: &[&str] = &[
-                "utc", "etc/utc", "gmt", "etc/gmt", "uct", "etc/uct", "zulu", "etc/zulu",
-                "universal", "etc/universal", "greenwich", "z", "0", "+0", "-0", "+00", "+00:00",
-                "00:00", "utc0", "gmt0", "<+00>-00", "<+00>+00", "local", "default",
+                "utc",
+                "etc/utc",
+                "gmt",
+                "etc/gmt",
+                "uct",
+                "etc/uct",
+                "zulu",
+                "etc/zulu",
+                "universal",
+                "etc/universal",
+                "greenwich",
+                "z",
+                "0",
+                "+0",
+                "-0",
+                "+00",
+                "+00:00",
+                "00:00",
+                "utc0",
+                "gmt0",
+                "<+00>-00",
+                "<+00>+00",
+                "local",
+                "default",
             ];
             if UTC.contains(&lower.as_str()) {
                 return Ok("UTC".to_owned());
@@ -308,7 +337,9 @@ fn accept(setting: &Setting, value: &str) -> Result<String, Box<ErrorInfo>> {
             Ok(format!("ISO, {}", order.unwrap_or("MDY")))
         }
         Kind::Encoding => match lower.trim_matches(['\'', '"']) {
-            "utf8" | "utf-8" | "unicode" | "default" | "sql_ascii" | "auto" => Ok("UTF8".to_owned()),
+            "utf8" | "utf-8" | "unicode" | "default" | "sql_ascii" | "auto" => {
+                Ok("UTF8".to_owned())
+            }
             _ => Err(invalid(Some("Only UTF8 is supported.".to_owned()))),
         },
     }

@@ -45,7 +45,8 @@ impl Connection {
                 }
             };
         }
-        let failed = |error: asofdb_planner::Error| Failure::from(sqlstate::of_planner(&error, sql));
+        let failed =
+            |error: asofdb_planner::Error| Failure::from(sqlstate::of_planner(&error, sql));
         let work = async {
             let prepared = self.session.prepare(parsed, &[]).await?;
             self.session.execute(&prepared, Vec::new()).await
@@ -64,6 +65,9 @@ impl Connection {
                 Ok(tag)
             }
             Outcome::CopyIn(copy) => self.copy_in(copy, &mut interrupt, sql).await,
+            Outcome::CopyFile { path, copy } => {
+                self.copy_file(path, copy, &mut interrupt, sql).await
+            }
         }
     }
 

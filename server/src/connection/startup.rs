@@ -120,21 +120,16 @@ async fn greet(
 
 /// Checks user and database and takes the settings over. A setting that can't be taken over is
 /// told as a notice: a driver that sends its machine's time zone must be able to connect.
-fn read_parameters(
-    parameters: &[(String, String)],
-    notices: &mut Vec<String>,
-) -> Reply<Settings> {
+fn read_parameters(parameters: &[(String, String)], notices: &mut Vec<String>) -> Reply<Settings> {
     let get = |wanted: &str| {
         let found = parameters.iter().find(|(name, _)| name == wanted);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     };
-    let user = get("user").ok_or_else(|| {
-        fatal("28000", "no PostgreSQL user name specified in startup packet")
-    })?;
+    let user = get("user")
+        .ok_or_else(|| fatal("28000", "no PostgreSQL user name specified in startup packet"))?;
     let database = get("database").unwrap_or(user);
     if !["asofdb", "postgres", user].contains(&database) {
-        let mut info =
-            sqlstate::fatal("3D000", format!("database \"{database}\" does not exist"));
+        let mut info = sqlstate::fatal("3D000", format!("database \"{database}\" does not exist"));
         info.hint = Some("The database is called \"asofdb\".".to_owned());
         return Err(Failure::Fatal(Box::new(info)));
     }
@@ -198,8 +193,7 @@ mod tests {
     #[test]
     fn options_of_the_startup_packet() {
         let found = options("-c statement_timeout=5s --search-path=a\\ b  -cjit=off -x");
-        let expected =
-            [("statement_timeout", "5s"), ("search_path", "a b"), ("jit", "off")];
+        let expected = [("statement_timeout", "5s"), ("search_path", "a b"), ("jit", "off")];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(found, expected);
     }

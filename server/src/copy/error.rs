@@ -13,7 +13,8 @@ pub struct CopyError {
 }
 
 impl CopyError {
-    pub(super) fn new(error: InputError, context: String) -> Self {
+    /// An error with its place.
+    pub fn new(error: InputError, context: String) -> Self {
         CopyError { error, context }
     }
 }

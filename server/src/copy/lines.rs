@@ -104,7 +104,8 @@ impl Lines {
     fn next_end(&mut self, bytes: &[u8]) -> Option<usize> {
         let csv = self.options.format == CopyFormat::Csv;
         // An escape that is the quote itself needs no state: two of them toggle twice.
-        let escape = (csv && self.options.escape != self.options.quote).then_some(self.options.escape);
+        let escape =
+            (csv && self.options.escape != self.options.quote).then_some(self.options.escape);
         let scan = &mut self.scan;
         while let Some(&byte) = bytes.get(scan.at) {
             scan.at += 1;

@@ -21,7 +21,10 @@ fn fields(array: ArrayRef, form: Form) -> Vec<Option<Vec<u8>>> {
 
 fn texts(array: impl Array + 'static) -> Vec<String> {
     let fields = fields(Arc::new(array), Form::Text);
-    fields.into_iter().map(|f| f.map_or("NULL!".into(), |f| String::from_utf8(f).unwrap())).collect()
+    fields
+        .into_iter()
+        .map(|f| f.map_or("NULL!".into(), |f| String::from_utf8(f).unwrap()))
+        .collect()
 }
 
 fn binary(array: impl Array + 'static) -> Vec<u8> {
@@ -31,14 +34,46 @@ fn binary(array: impl Array + 'static) -> Vec<u8> {
 #[test]
 fn floats() {
     let values = [
-        0.0, -0.0, 1.0, 0.1, 1e14, 1e15, 1e20, 123456789012345.0, 1234567890123456.0, 1e-4, 1e-5,
-        1.5e300, 5e-324, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.30000000000000004, -2.5,
+        0.0,
+        -0.0,
+        1.0,
+        0.1,
+        1e14,
+        1e15,
+        1e20,
+        123456789012345.0,
+        1234567890123456.0,
+        1e-4,
+        1e-5,
+        1.5e300,
+        5e-324,
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        0.30000000000000004,
+        -2.5,
         12.25,
     ];
     let expected = [
-        "0", "-0", "1", "0.1", "100000000000000", "1e+15", "1e+20", "123456789012345",
-        "1.234567890123456e+15", "0.0001", "1e-05", "1.5e+300", "5e-324", "NaN", "Infinity",
-        "-Infinity", "0.30000000000000004", "-2.5", "12.25",
+        "0",
+        "-0",
+        "1",
+        "0.1",
+        "100000000000000",
+        "1e+15",
+        "1e+20",
+        "123456789012345",
+        "1.234567890123456e+15",
+        "0.0001",
+        "1e-05",
+        "1.5e+300",
+        "5e-324",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "0.30000000000000004",
+        "-2.5",
+        "12.25",
     ];
     assert_eq!(texts(Float64Array::from(values.to_vec())), expected);
     let singles = Float32Array::from(vec![0.1_f32, 1234567.0, 123456.0, 1e-5, 16777216.0]);
@@ -119,11 +154,10 @@ fn instants() {
 
 #[test]
 fn dates_times_and_intervals() {
-    assert_eq!(texts(Date32Array::from(vec![0, 11_016, -735_160])), [
-        "1970-01-01",
-        "2000-02-29",
-        "0044-03-15 BC"
-    ]);
+    assert_eq!(
+        texts(Date32Array::from(vec![0, 11_016, -735_160])),
+        ["1970-01-01", "2000-02-29", "0044-03-15 BC"]
+    );
     assert_eq!(binary(Date32Array::from(vec![0])), (-10_957_i32).to_be_bytes());
     assert_eq!(texts(Time64MicrosecondArray::from(vec![36_900_500_000])), ["10:15:00.5"]);
     let value = IntervalMonthDayNano::new;
@@ -136,14 +170,17 @@ fn dates_times_and_intervals() {
         value(12, 1, 0),
         value(0, 0, 25 * hour),
     ];
-    assert_eq!(texts(IntervalMonthDayNanoArray::from(intervals)), [
-        "1 year 2 mons 3 days 04:05:06.5",
-        "00:00:00",
-        "-1 days +01:00:00",
-        "-1 years -1 mons -01:00:00",
-        "1 year 1 day",
-        "25:00:00",
-    ]);
+    assert_eq!(
+        texts(IntervalMonthDayNanoArray::from(intervals)),
+        [
+            "1 year 2 mons 3 days 04:05:06.5",
+            "00:00:00",
+            "-1 days +01:00:00",
+            "-1 years -1 mons -01:00:00",
+            "1 year 1 day",
+            "25:00:00",
+        ]
+    );
     assert_eq!(texts(DurationSecondArray::from(vec![90_061])), ["25:01:01"]);
 }
 
@@ -174,7 +211,8 @@ fn texts_bytes_and_dictionaries() {
     assert_eq!(texts(StringViewArray::from(vec!["é"])), ["é"]);
     assert_eq!(texts(LargeStringArray::from(vec!["x"])), ["x"]);
     assert_eq!(texts(BinaryArray::from(vec![b"\x00\xff".as_slice()])), ["\\x00ff"]);
-    let dictionary: DictionaryArray<Int32Type> = vec![Some("a"), None, Some("a")].into_iter().collect();
+    let dictionary: DictionaryArray<Int32Type> =
+        vec![Some("a"), None, Some("a")].into_iter().collect();
     assert_eq!(texts(dictionary), ["a", "NULL!", "a"]);
 }
 

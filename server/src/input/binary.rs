@@ -4,7 +4,8 @@ use super::{InputError, Result};
 
 /// Takes `N` bytes off the front.
 pub fn take<const N: usize>(bytes: &mut &[u8], type_name: &str) -> Result<[u8; N]> {
-    let (head, tail) = bytes.split_first_chunk::<N>().ok_or_else(|| InputError::binary(type_name))?;
+    let (head, tail) =
+        bytes.split_first_chunk::<N>().ok_or_else(|| InputError::binary(type_name))?;
     *bytes = tail;
     Ok(*head)
 }
@@ -105,7 +106,8 @@ pub fn array_elements(bytes: &[u8]) -> Result<(u32, Vec<Option<&[u8]>>)> {
             continue;
         }
         let length = usize::try_from(length).map_err(|_| InputError::binary(name))?;
-        let (value, tail) = rest.split_at_checked(length).ok_or_else(|| InputError::binary(name))?;
+        let (value, tail) =
+            rest.split_at_checked(length).ok_or_else(|| InputError::binary(name))?;
         found.push(Some(value));
         rest = tail;
     }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use arrow::array::builder::NullBufferBuilder;
 use arrow::array::{
     ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
     Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
     IntervalMonthDayNanoBuilder, ListArray, NullArray, PrimitiveBuilder, StringBuilder,
     Time64MicrosecondBuilder, TimestampMicrosecondBuilder,
 };
-use arrow::array::builder::NullBufferBuilder;
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNano};
@@ -247,8 +247,9 @@ impl ColumnBuilder {
             return Ok(array);
         }
         let options = CastOptions { safe: false, ..CastOptions::default() };
-        cast_with_options(&array, &self.target, &options)
-            .map_err(|_| InputError::new("22003", format!("value out of range for type {}", self.name)))
+        cast_with_options(&array, &self.target, &options).map_err(|_| {
+            InputError::new("22003", format!("value out of range for type {}", self.name))
+        })
     }
 
     fn is_list(&self) -> bool {

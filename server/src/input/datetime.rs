@@ -77,7 +77,9 @@ fn explain(bad: Bad, type_name: &str, text: &str) -> InputError {
         }
         Bad::Zone => InputError::new(
             "22007",
-            format!("time zone of \"{shown}\" is not recognized for type {type_name}; use an offset like +02 or UTC"),
+            format!(
+                "time zone of \"{shown}\" is not recognized for type {type_name}; use an offset like +02 or UTC"
+            ),
         ),
     }
 }
@@ -244,11 +246,8 @@ fn zone(cursor: &mut Cursor<'_>) -> Result<i64, Bad> {
     let colon = cursor.eat(b':');
     let more = colon || cursor.next_is_digit();
     let minutes = if more { cursor.number(2, 2).ok_or(Bad::Syntax)? } else { 0 };
-    let seconds = if more && cursor.eat(b':') {
-        cursor.number(2, 2).ok_or(Bad::Syntax)?
-    } else {
-        0
-    };
+    let seconds =
+        if more && cursor.eat(b':') { cursor.number(2, 2).ok_or(Bad::Syntax)? } else { 0 };
     if hours > 15 || minutes > 59 || seconds > 59 {
         return Err(Bad::Range);
     }

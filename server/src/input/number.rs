@@ -118,11 +118,7 @@ fn overflow(precision: u8, scale: i8) -> InputError {
         "A field with precision {precision}, scale {scale} must round to an absolute value less \
          than 10^{power}."
     );
-    InputError {
-        code: "22003",
-        message: "numeric field overflow".to_owned(),
-        detail: Some(detail),
-    }
+    InputError { code: "22003", message: "numeric field overflow".to_owned(), detail: Some(detail) }
 }
 
 #[cfg(test)]

@@ -33,10 +33,10 @@ fn our_errors_come_out_of_wrappers() {
         Box::new(ArrowError::ExternalError(Box::new(wrapped))),
         None,
     ));
-    assert_eq!((info.code.as_str(), info.message.as_str()), (
-        "22003",
-        "sum is out of range for bigint"
-    ));
+    assert_eq!(
+        (info.code.as_str(), info.message.as_str()),
+        ("22003", "sum is out of range for bigint")
+    );
 }
 
 #[test]
@@ -59,11 +59,7 @@ fn roots_have_codes_and_clean_messages() {
             "22003",
             "Overflow happened on: 1 + 2",
         ),
-        (
-            DataFusionError::NotImplemented("DataFusion error: pivot".into()),
-            "0A000",
-            "pivot",
-        ),
+        (DataFusionError::NotImplemented("DataFusion error: pivot".into()), "0A000", "pivot"),
     ] {
         let info = seen(source);
         assert_eq!((info.code.as_str(), info.message.as_str()), (code, message));

@@ -138,7 +138,8 @@ fn of_schema(source: &SchemaError) -> ErrorInfo {
             info
         }
         SchemaError::AmbiguousReference { field } => {
-            let mut info = error("42702", format!("column reference {} is ambiguous", shown(field)));
+            let mut info =
+                error("42702", format!("column reference {} is ambiguous", shown(field)));
             info.hint = Some("Write the table's name or alias before the column.".to_owned());
             info
         }

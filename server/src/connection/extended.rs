@@ -1,0 +1,420 @@
+//! The extended protocol: Parse, Bind, Describe, Execute, Close.
+//!
+//! A portal keeps its row stream between Executes; rows go straight to the socket.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use asofdb_planner::{Outcome, Prepared};
+use asofdb_sql::{Parsed, SessionStatement, Statement};
+use bytes::Bytes;
+use datafusion::scalar::ScalarValue;
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::data::{NoData, ParameterDescription, RowDescription};
+use pgwire::messages::extendedquery::{
+    BindComplete, CloseComplete, ParseComplete, PortalSuspended,
+};
+use pgwire::messages::response::EmptyQueryResponse;
+use postgres_types::Type;
+
+use super::command::{self, Answer};
+use super::message::{Bind, Frontend, Target};
+use super::rows::{Interrupt, Progress, Rows};
+use super::{Connection, Failure, Reply};
+use crate::decode::{Parameter, decode};
+use crate::encode::{describe, formats};
+use crate::sqlstate;
+use crate::types::{arrow_type, pg_type};
+
+/// Prepared statements, and portals, that a session may have.
+const MAX_NAMED: usize = 10_000;
+
+/// A prepared statement.
+pub(super) struct PreparedStatement {
+    kind: Kind,
+    /// The statement's text, for positions in errors.
+    sql: String,
+    /// The parameters' types as the client is told.
+    parameters: Vec<Type>,
+    /// Which of them the client declared.
+    declared: Vec<Option<Type>>,
+}
+
+enum Kind {
+    /// A text without a statement.
+    Empty,
+    /// About the session.
+    Session(Parsed),
+    /// The planner's.
+    Planned(Parsed, Prepared),
+}
+
+impl PreparedStatement {
+    fn schema(&self) -> Option<SchemaRef> {
+        match &self.kind {
+            Kind::Empty => None,
+            Kind::Session(parsed) => session_statement(parsed).and_then(command::schema),
+            Kind::Planned(_, prepared) => prepared.schema.clone(),
+        }
+    }
+
+    fn parsed(&self) -> Option<&Parsed> {
+        match &self.kind {
+            Kind::Empty => None,
+            Kind::Session(parsed) | Kind::Planned(parsed, _) => Some(parsed),
+        }
+    }
+}
+
+fn session_statement(parsed: &Parsed) -> Option<&SessionStatement> {
+    match &parsed.statement {
+        Statement::Session(statement) => Some(statement),
+        _ => None,
+    }
+}
+
+/// A statement with its parameters.
+pub(super) struct Portal {
+    statement: Arc<PreparedStatement>,
+    /// One entry per result column.
+    binary: Vec<bool>,
+    state: State,
+}
+
+enum State {
+    /// To be run, with these parameters.
+    Bound(Vec<ScalarValue>),
+    /// Rows are left.
+    Running(Rows),
+    /// All rows are sent.
+    Drained(&'static str),
+    /// Done, without rows.
+    Done,
+}
+
+impl Connection {
+    /// One message of the extended protocol.
+    pub(super) async fn extended(&mut self, message: Frontend) -> Reply {
+        match message {
+            Frontend::Parse { name, sql, types } => self.parse(name, sql, &types).await,
+            Frontend::Bind(bind) => self.bind(bind),
+            Frontend::Describe(Target::Statement, name) => self.describe_statement(&name),
+            Frontend::Describe(Target::Portal, name) => self.describe_portal(&name),
+            Frontend::Execute { portal, max_rows } => self.execute(portal, max_rows).await,
+            Frontend::Close(target, name) => {
+                match target {
+                    Target::Statement => drop(self.statements.remove(&name)),
+                    Target::Portal => drop(self.portals.remove(&name)),
+                }
+                self.wire.put(PgWireBackendMessage::CloseComplete(CloseComplete::new()));
+                Ok(())
+            }
+            Frontend::Refused { code, message, .. } => Err(sqlstate::error(code, message).into()),
+            _ => {
+                let message = "message is not expected here";
+                Err(Failure::Fatal(Box::new(sqlstate::fatal("08P01", message))))
+            }
+        }
+    }
+
+    async fn parse(&mut self, name: String, sql: String, types: &[u32]) -> Reply {
+        if !name.is_empty() {
+            if self.statements.contains_key(&name) {
+                let message = format!("prepared statement \"{name}\" already exists");
+                return Err(sqlstate::error("42P05", message).into());
+            }
+            check_room(self.statements.len(), "prepared statements")?;
+        } else {
+            self.statements.remove("");
+        }
+        let mut statements = asofdb_sql::parse(&sql)
+            .map_err(|error| Failure::from(sqlstate::of_sql(&error, &sql)))?;
+        let parsed = statements.pop();
+        if !statements.is_empty() {
+            let message = "cannot insert multiple commands into a prepared statement";
+            return Err(sqlstate::error("42601", message).into());
+        }
+        if let Some(parsed) = &parsed {
+            self.check_transaction(parsed)?;
+        }
+        let declared: Vec<_> = types.iter().map(|oid| declared_type(*oid)).collect();
+        let kind = match parsed {
+            None => Kind::Empty,
+            Some(parsed) if session_statement(&parsed).is_some() => Kind::Session(parsed),
+            Some(parsed) => {
+                let hints: Vec<Option<DataType>> =
+                    declared.iter().map(|d| d.as_ref().and_then(arrow_type)).collect();
+                let mut interrupt = self.interrupt().await;
+                let work = self.session.prepare(&parsed, &hints);
+                let prepared = interrupt.guard(&mut self.wire, work).await?;
+                let failed = |e| Failure::from(sqlstate::of_planner(&e, &sql));
+                Kind::Planned(parsed, prepared.map_err(failed)?)
+            }
+        };
+        let wanted: &[DataType] = match &kind {
+            Kind::Planned(_, prepared) => &prepared.parameters,
+            _ => &[],
+        };
+        let parameters = parameter_types(&declared, wanted);
+        let statement = PreparedStatement { kind, sql, parameters, declared };
+        self.statements.insert(name, Arc::new(statement));
+        self.wire.put(PgWireBackendMessage::ParseComplete(ParseComplete::new()));
+        Ok(())
+    }
+
+    fn statement(&self, name: &str) -> Reply<&Arc<PreparedStatement>> {
+        self.statements.get(name).ok_or_else(|| {
+            let message = match name {
+                "" => "unnamed prepared statement does not exist".to_owned(),
+                name => format!("prepared statement \"{name}\" does not exist"),
+            };
+            sqlstate::error("26000", message).into()
+        })
+    }
+
+    fn bind(&mut self, bind: Bind) -> Reply {
+        let statement = Arc::clone(self.statement(&bind.statement)?);
+        if let Some(parsed) = statement.parsed() {
+            self.check_transaction(parsed)?;
+        }
+        if !bind.portal.is_empty() {
+            if self.portals.contains_key(&bind.portal) {
+                let message = format!("cursor \"{}\" already exists", bind.portal);
+                return Err(sqlstate::error("42P03", message).into());
+            }
+            check_room(self.portals.len(), "portals")?;
+        }
+        let values = bound_values(&statement, &bind)?;
+        let columns = statement.schema().map_or(0, |schema| schema.fields().len());
+        let binary = match columns {
+            // A statement without rows does not mind how many formats it is given.
+            0 => Vec::new(),
+            columns => formats(&bind.result_formats, columns).ok_or_else(|| {
+                let given = bind.result_formats.len();
+                let message = format!(
+                    "bind message has {given} result formats but query has {columns} columns"
+                );
+                Failure::from(sqlstate::error("08P01", message))
+            })?,
+        };
+        let portal = Portal { statement, binary, state: State::Bound(values) };
+        self.portals.insert(bind.portal, portal);
+        self.wire.put(PgWireBackendMessage::BindComplete(BindComplete::new()));
+        Ok(())
+    }
+
+    fn describe_statement(&mut self, name: &str) -> Reply {
+        let statement = Arc::clone(self.statement(name)?);
+        let oids = statement.parameters.iter().map(Type::oid).collect();
+        let parameters = ParameterDescription::new(oids);
+        self.wire.put(PgWireBackendMessage::ParameterDescription(parameters));
+        let schema = statement.schema();
+        let text = vec![false; schema.as_ref().map_or(0, |schema| schema.fields().len())];
+        self.describe_rows(schema, &text);
+        Ok(())
+    }
+
+    fn describe_portal(&mut self, name: &str) -> Reply {
+        let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
+        let (schema, binary) = (portal.statement.schema(), portal.binary.clone());
+        self.describe_rows(schema, &binary);
+        Ok(())
+    }
+
+    fn describe_rows(&mut self, schema: Option<SchemaRef>, binary: &[bool]) {
+        self.wire.put(match schema {
+            Some(schema) => {
+                PgWireBackendMessage::RowDescription(RowDescription::new(describe(&schema, binary)))
+            }
+            None => PgWireBackendMessage::NoData(NoData::new()),
+        });
+    }
+
+    async fn execute(&mut self, name: String, max_rows: i32) -> Reply {
+        // Taken out while it runs: an error leaves it out, and statements such as CLOSE ALL may
+        // change the others.
+        let mut portal = self.portals.remove(&name).ok_or_else(|| no_portal(&name))?;
+        let limit = u64::try_from(max_rows).ok().filter(|limit| *limit > 0);
+        if let Some(parsed) = portal.statement.parsed() {
+            self.check_transaction(parsed)?;
+        }
+        let statement = Arc::clone(&portal.statement);
+        if matches!(statement.kind, Kind::Empty) {
+            self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
+            self.portals.insert(name, portal);
+            return Ok(());
+        }
+        let ends_transaction = matches!(
+            statement.parsed().and_then(session_statement),
+            Some(
+                SessionStatement::Commit { .. }
+                    | SessionStatement::Rollback { .. }
+                    | SessionStatement::Close { name: None }
+                    | SessionStatement::Discard(_)
+            )
+        );
+        portal.state = self.step(&statement, portal.state, &portal.binary, limit).await?;
+        if !ends_transaction {
+            self.portals.insert(name, portal);
+        }
+        Ok(())
+    }
+
+    /// Runs or goes on with a portal and gives its next state.
+    async fn step(
+        &mut self,
+        statement: &PreparedStatement,
+        state: State,
+        binary: &[bool],
+        limit: Option<u64>,
+    ) -> Reply<State> {
+        let mut interrupt = self.interrupt().await;
+        let mut rows = match state {
+            State::Bound(values) => {
+                match self.start(statement, values, binary, &mut interrupt).await? {
+                    Some(rows) => rows,
+                    None => return Ok(State::Done),
+                }
+            }
+            State::Running(rows) => rows,
+            State::Drained(tag) => {
+                let shown = if tag == "SELECT" { "SELECT 0" } else { tag };
+                self.complete(shown.to_owned());
+                return Ok(State::Drained(tag));
+            }
+            State::Done => {
+                let message = "portal cannot be run again: its statement is done";
+                return Err(sqlstate::error("55000", message).into());
+            }
+        };
+        match rows.send(&mut self.wire, &mut interrupt, limit).await? {
+            Progress::Suspended => {
+                self.wire.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()));
+                Ok(State::Running(rows))
+            }
+            Progress::Finished(count) => {
+                self.complete(rows.complete(count));
+                Ok(State::Drained(rows.tag))
+            }
+        }
+    }
+
+    /// Starts a statement; without rows it is done afterwards.
+    async fn start(
+        &mut self,
+        statement: &PreparedStatement,
+        values: Vec<ScalarValue>,
+        binary: &[bool],
+        interrupt: &mut Interrupt,
+    ) -> Reply<Option<Rows>> {
+        let prepared = match &statement.kind {
+            Kind::Planned(_, prepared) => prepared,
+            Kind::Session(parsed) => {
+                let Some(command) = session_statement(parsed) else { return Ok(None) };
+                return match self.command(command)? {
+                    Answer::Done(tag) => {
+                        self.complete(tag);
+                        Ok(None)
+                    }
+                    Answer::Rows { rows, .. } => Ok(Some(rows.with_formats(binary.to_vec()))),
+                };
+            }
+            Kind::Empty => return Ok(None),
+        };
+        let work = self.session.execute(prepared, values);
+        let outcome = interrupt.guard(&mut self.wire, work).await?;
+        let outcome =
+            outcome.map_err(|e| Failure::from(sqlstate::of_planner(&e, &statement.sql)))?;
+        match outcome {
+            Outcome::Rows { tag, stream } => {
+                let columns = stream.schema().fields().len();
+                if columns != binary.len() {
+                    let message = "cached plan must not change result type";
+                    return Err(sqlstate::error("0A000", message).into());
+                }
+                Ok(Some(Rows::new(stream, binary.to_vec(), tag)))
+            }
+            Outcome::Done { tag, notices } => {
+                self.notices(notices);
+                self.complete(tag);
+                Ok(None)
+            }
+            Outcome::CopyIn(copy) => {
+                let tag = self.copy_in(copy, interrupt, &statement.sql).await?;
+                self.complete(tag);
+                Ok(None)
+            }
+            Outcome::CopyFile { path, copy } => {
+                let tag = self.copy_file(path, copy, interrupt, &statement.sql).await?;
+                self.complete(tag);
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn no_portal(name: &str) -> Failure {
+    sqlstate::error("34000", format!("portal \"{name}\" does not exist")).into()
+}
+
+fn check_room(count: usize, what: &str) -> Reply {
+    if count < MAX_NAMED {
+        return Ok(());
+    }
+    let message = format!("a session may have {MAX_NAMED} {what}");
+    let mut info = sqlstate::error("54000", message);
+    info.hint = Some("Close those that are no longer needed.".to_owned());
+    Err(info.into())
+}
+
+/// The type a client declared; 0 and `unknown` leave it open.
+fn declared_type(oid: u32) -> Option<Type> {
+    Type::from_oid(oid).filter(|declared| *declared != Type::UNKNOWN)
+}
+
+/// What the client declared wins; a type that nothing tells is text.
+fn parameter_types(declared: &[Option<Type>], wanted: &[DataType]) -> Vec<Type> {
+    let count = wanted.len().max(declared.len());
+    let one = |index: usize| {
+        let declared = declared.get(index).cloned().flatten();
+        declared.unwrap_or_else(|| wanted.get(index).map_or(Type::TEXT, pg_type))
+    };
+    (0..count).map(one).collect()
+}
+
+fn bound_values(statement: &PreparedStatement, bind: &Bind) -> Reply<Vec<ScalarValue>> {
+    let protocol = |message: String| Failure::from(sqlstate::error("08P01", message));
+    let (given, expected) = (bind.parameters.len(), statement.parameters.len());
+    if given != expected {
+        return Err(protocol(format!(
+            "bind message supplies {given} parameters, but prepared statement \"{}\" requires \
+             {expected}",
+            bind.statement
+        )));
+    }
+    let codes = bind.parameter_formats.len();
+    let binary = formats(&bind.parameter_formats, given).ok_or_else(|| {
+        protocol(format!("bind message has {codes} parameter formats but {given} parameters"))
+    })?;
+    let Kind::Planned(_, prepared) = &statement.kind else { return Ok(Vec::new()) };
+    // A parameter that is declared but not used has no place in the statement.
+    let wanted = prepared.parameters.iter().enumerate();
+    wanted
+        .map(|(index, wanted)| {
+            let declared = statement.declared.get(index).and_then(Option::as_ref);
+            let described = declared.or(Some(&statement.parameters[index]));
+            let value = bind.parameters[index].as_ref().map(Bytes::as_ref);
+            let parameter = Parameter {
+                // Text of an undeclared parameter is read as whatever the statement wants.
+                declared: if binary[index] { described } else { declared },
+                value,
+                binary: binary[index],
+            };
+            decode(parameter, wanted).map_err(|error| {
+                let mut info = Box::<pgwire::error::ErrorInfo>::from(error);
+                info.where_context = Some(format!("parameter ${}", index + 1));
+                Failure::Statement(info)
+            })
+        })
+        .collect()
+}

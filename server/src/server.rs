@@ -1,0 +1,125 @@
+//! A running server: opens the database, listens, and stops in order.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use asofdb_planner::{Database, DatabaseOptions};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::config::ServeConfig;
+use crate::connection::Shared;
+use crate::listener;
+use crate::task::Task;
+
+/// Why a server can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address to listen on is no address.
+    #[error("cannot resolve the address to listen on, \"{address}\": {source}")]
+    Address {
+        /// The address as configured.
+        address: String,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// There is no authentication, so only this machine may connect.
+    #[error(
+        "refusing to listen on {address}: there is no authentication, anyone who can reach the \
+         port can read and change everything; use 127.0.0.1, or --insecure-allow-remote"
+    )]
+    NotLoopback {
+        /// The address as configured.
+        address: SocketAddr,
+    },
+    /// The port can't be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address as configured.
+        address: SocketAddr,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The database can't be opened.
+    #[error("cannot open the database: {0}")]
+    Open(#[from] asofdb_planner::Error),
+}
+
+/// A server that accepts connections. Dropping it ends it without draining.
+pub struct Server {
+    local_addr: SocketAddr,
+    database: Database,
+    stop: watch::Sender<bool>,
+    listener: Task,
+}
+
+impl Server {
+    /// Opens the database and starts to listen.
+    pub async fn start(config: ServeConfig) -> Result<Server, StartError> {
+        let address = resolve(&config.listen).await?;
+        if !is_loopback(address.ip()) && !config.insecure_allow_remote {
+            return Err(StartError::NotLoopback { address });
+        }
+        // The port first: a second server on it must not touch the data.
+        let listen = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let local_addr = listener.local_addr().map_err(listen)?;
+        let database = Database::open(DatabaseOptions {
+            data_dir: config.data,
+            import_dirs: config.import_dirs,
+            memory_limit_bytes: config.memory_limit_bytes,
+        })
+        .await?;
+        let (stop, stopping) = watch::channel(false);
+        let shared = Arc::new(Shared::new(
+            database.clone(),
+            config.max_connections,
+            config.memory_limit_bytes / 2,
+            stopping.clone(),
+        ));
+        let listener = Task::spawn(listener::run(listener, shared, stopping));
+        tracing::info!(%local_addr, "ready for connections");
+        Ok(Server { local_addr, database, stop, listener })
+    }
+
+    /// The address that is listened on; its port is never 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The database, for use inside the process.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Stops accepting, tells idle clients to leave, lets running statements end for up to ten
+    /// seconds, and closes the database.
+    pub async fn shutdown(self) {
+        tracing::info!("stopping");
+        self.stop.send_replace(true);
+        self.listener.join().await;
+        self.database.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Serves until `shutdown` completes.
+pub async fn serve(
+    config: ServeConfig,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    let server = Server::start(config).await?;
+    shutdown.await;
+    server.shutdown().await;
+    Ok(())
+}
+
+async fn resolve(address: &str) -> Result<SocketAddr, StartError> {
+    let failed = |source| StartError::Address { address: address.to_owned(), source };
+    let mut found = tokio::net::lookup_host(address).await.map_err(failed)?;
+    found.next().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}

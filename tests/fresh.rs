@@ -1,0 +1,74 @@
+//! A fresh database for one file of tests, served in this process, and connections to it.
+
+use std::path::{Path, PathBuf};
+
+use asofdb_server::{ServeConfig, Server};
+use tokio_postgres::{Client, NoTls};
+
+/// Whatever stops a test.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A server over an empty database.
+pub struct Fresh {
+    server: Server,
+    /// Removed with the database.
+    _folder: tempfile::TempDir,
+}
+
+impl Fresh {
+    /// Starts a server. Files may be read from an empty folder, which is also where files are
+    /// written, from `tests/data` and from `tests/slt/files`.
+    pub async fn start() -> Result<Fresh, Error> {
+        let folder = tempfile::tempdir()?;
+        let files = folder.path().join("files");
+        std::fs::create_dir(&files)?;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut config = ServeConfig::new(folder.path().join("data"));
+        config.listen = "127.0.0.1:0".to_owned();
+        config.import_dirs = vec![files, root.join("data"), root.join("slt/files")];
+        let server = Server::start(config).await?;
+        Ok(Fresh { server, _folder: folder })
+    }
+
+    /// A new connection.
+    pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+        connect(self.port()).await
+    }
+
+    /// The port of the server.
+    pub fn port(&self) -> u16 {
+        self.server.local_addr().port()
+    }
+
+    /// Stops the server.
+    pub async fn stop(self) {
+        self.server.shutdown().await;
+    }
+}
+
+/// A connection to a server on this machine.
+pub async fn connect(port: u16) -> Result<Client, tokio_postgres::Error> {
+    let url = format!("host=127.0.0.1 port={port} user=asofdb dbname=asofdb");
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+    // It ends when the client is dropped.
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// The files below `folder` whose name ends with `extension`, sorted.
+pub fn files_below(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, Error> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
