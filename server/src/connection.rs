@@ -132,7 +132,7 @@ impl From<InputError> for Failure {
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Closed | ReadError::Io(_) => Failure::Gone,
+            ReadError::Closed => Failure::Gone,
             ReadError::Malformed(malformed) => {
                 Failure::Fatal(Box::new(sqlstate::fatal("08P01", malformed.0)))
             }

@@ -311,7 +311,7 @@ impl Rows {
     fn end_row(&mut self, batches: &mut Vec<RecordBatch>) -> Result<(), CopyError> {
         self.count += 1;
         let bytes = || self.builders.iter().map(ColumnBuilder::size_bytes).sum::<usize>();
-        if self.count >= BATCH_ROWS || (self.count % 64 == 0 && bytes() >= BATCH_BYTES) {
+        if self.count >= BATCH_ROWS || (self.count.is_multiple_of(64) && bytes() >= BATCH_BYTES) {
             self.flush(batches)?;
         }
         Ok(())

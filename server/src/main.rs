@@ -1,5 +1,6 @@
 //! The binary `asofdb`.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use asofdb_server::config::{Cli, Command, LogLevel, ServeConfig};
@@ -65,5 +66,9 @@ fn log_to_stderr(level: LogLevel) {
     let ours = ["asofdb", "asofdb_server", "asofdb_planner", "asofdb_storage", "asofdb_sql"];
     let ours: Vec<_> = ours.iter().map(|name| format!("{name}={level}")).collect();
     let filter = EnvFilter::new(format!("{libraries},{}", ours.join(",")));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 }

@@ -284,58 +284,9 @@ fn accept(setting: &Setting, value: &str) -> Result<String, Box<ErrorInfo>> {
             ))),
         },
         Kind::ReadOnly => Err(read_only(setting)),
-        Kind::TimeZone => {
-            const UTC: &[&str] = &[
-                "utc",
-                "etc/utc",
-                "gmt",
-                "etc/gmt",
-                "uct",
-                "etc/uct",
-                "zulu",
-                "etc/zulu",
-                "universal",
-                "etc/universal",
-                "greenwich",
-                "z",
-                "0",
-                "+0",
-                "-0",
-                "+00",
-                "+00:00",
-                "00:00",
-                "utc0",
-                "gmt0",
-                "<+00>-00",
-                "<+00>+00",
-                "local",
-                "default",
-            ];
-            if UTC.contains(&lower.as_str()) {
-                return Ok("UTC".to_owned());
-            }
-            let mut info = invalid(Some(
-                "Instants are stored and shown in UTC; convert them with AT TIME ZONE or in the \
-                 client."
-                    .to_owned(),
-            ));
-            info.code = "0A000".to_owned();
-            info.message = format!("time zone \"{value}\" is not supported: only UTC is");
-            Err(info)
-        }
-        Kind::DateStyle => {
-            let words: Vec<&str> = lower.split(',').map(str::trim).collect();
-            let known = ["iso", "mdy", "dmy", "ymd", "us", "european", "default"];
-            if words.iter().any(|word| !known.contains(word)) {
-                return Err(invalid(Some("Only the style ISO is supported.".to_owned())));
-            }
-            let order = words.iter().find_map(|word| match *word {
-                "dmy" | "european" => Some("DMY"),
-                "ymd" => Some("YMD"),
-                _ => None,
-            });
-            Ok(format!("ISO, {}", order.unwrap_or("MDY")))
-        }
+        Kind::TimeZone => time_zone(value),
+        Kind::DateStyle => date_style(&lower)
+            .ok_or_else(|| invalid(Some("Only the style ISO is supported.".to_owned()))),
         Kind::Encoding => match lower.trim_matches(['\'', '"']) {
             "utf8" | "utf-8" | "unicode" | "default" | "sql_ascii" | "auto" => {
                 Ok("UTF8".to_owned())
@@ -343,6 +294,57 @@ fn accept(setting: &Setting, value: &str) -> Result<String, Box<ErrorInfo>> {
             _ => Err(invalid(Some("Only UTF8 is supported.".to_owned()))),
         },
     }
+}
+
+/// `UTC` for its many names; other zones are refused, for instants are never shown in them.
+fn time_zone(value: &str) -> Result<String, Box<ErrorInfo>> {
+    const UTC: &[&str] = &[
+        "utc",
+        "uct",
+        "gmt",
+        "zulu",
+        "z",
+        "universal",
+        "greenwich",
+        "0",
+        "+0",
+        "-0",
+        "+00",
+        "+00:00",
+        "00:00",
+        "utc0",
+        "gmt0",
+        "<+00>-00",
+        "<+00>+00",
+        "local",
+        "default",
+    ];
+    let lower = value.to_ascii_lowercase();
+    if UTC.contains(&lower.strip_prefix("etc/").unwrap_or(&lower)) {
+        return Ok("UTC".to_owned());
+    }
+    let message = format!("time zone \"{value}\" is not supported: only UTC is");
+    let mut info = sqlstate::error("0A000", message);
+    info.hint = Some(
+        "Instants are stored and shown in UTC; convert them with AT TIME ZONE or in the client."
+            .to_owned(),
+    );
+    Err(Box::new(info))
+}
+
+/// `ISO` with the order of day and month that was asked for, which only input would need.
+fn date_style(lower: &str) -> Option<String> {
+    let known = ["iso", "mdy", "dmy", "ymd", "us", "european", "default"];
+    let words = || lower.split(',').map(str::trim);
+    if words().any(|word| !known.contains(&word)) {
+        return None;
+    }
+    let order = words().find_map(|word| match word {
+        "dmy" | "european" => Some("DMY"),
+        "ymd" => Some("YMD"),
+        _ => None,
+    });
+    Some(format!("ISO, {}", order.unwrap_or("MDY")))
 }
 
 /// `1500`, `1500ms`, `1.5s`, `2min` in milliseconds.
@@ -364,7 +366,7 @@ fn milliseconds(text: &str) -> Option<u64> {
 
 fn shown_time(millis: u64) -> String {
     for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000)] {
-        if millis > 0 && millis % size == 0 {
+        if millis > 0 && millis.is_multiple_of(size) {
             return format!("{}{unit}", millis / size);
         }
     }

@@ -133,10 +133,10 @@ fn read_parameters(parameters: &[(String, String)], notices: &mut Vec<String>) -
         info.hint = Some("The database is called \"asofdb\".".to_owned());
         return Err(Failure::Fatal(Box::new(info)));
     }
-    if let Some(replication) = get("replication") {
-        if !matches!(crate::input::boolean(replication), Ok(false)) {
-            return Err(fatal("0A000", "replication connections are not supported"));
-        }
+    if let Some(replication) = get("replication")
+        && !matches!(crate::input::boolean(replication), Ok(false))
+    {
+        return Err(fatal("0A000", "replication connections are not supported"));
     }
     let mut settings = Settings::new(user);
     let mut take = |name: &str, value: &str| {

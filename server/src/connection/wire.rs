@@ -30,17 +30,16 @@ const STARTUP_BYTES: usize = 10_000;
 /// Why reading ended.
 #[derive(Debug)]
 pub enum ReadError {
-    /// The client is gone.
+    /// The client is gone, or its socket failed.
     Closed,
-    /// The socket failed.
-    Io(io::Error),
     /// The client does not speak the protocol.
     Malformed(Malformed),
 }
 
 impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
-        ReadError::Io(error)
+        tracing::debug!(%error, "a socket failed");
+        ReadError::Closed
     }
 }
 

@@ -3,8 +3,8 @@
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array,
     Decimal256Array, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
-    IntervalMonthDayNanoArray, ListArray, NullArray, StringArray, StringViewArray,
-    Time64MicrosecondArray, TimestampMicrosecondArray,
+    IntervalMonthDayNanoArray, ListArray, StringArray, StringViewArray, Time64MicrosecondArray,
+    TimestampMicrosecondArray,
 };
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
@@ -31,7 +31,7 @@ pub enum Form {
 
 /// A downcast column.
 pub enum Column {
-    Null(NullArray),
+    Null,
     Boolean(BooleanArray),
     Int16(Int16Array),
     Int32(Int32Array),
@@ -63,7 +63,7 @@ impl Column {
             None => array,
         };
         Ok(match array.data_type() {
-            DataType::Null => Column::Null(NullArray::new(array.len())),
+            DataType::Null => Column::Null,
             DataType::Boolean => Column::Boolean(array.as_boolean().clone()),
             DataType::Int16 => Column::Int16(array.as_primitive::<Int16Type>().clone()),
             DataType::Int32 => Column::Int32(array.as_primitive::<Int32Type>().clone()),
@@ -102,7 +102,7 @@ impl Column {
     /// Whether the value in `row` is NULL.
     pub fn is_null(&self, row: usize) -> bool {
         match self {
-            Column::Null(_) => true,
+            Column::Null => true,
             Column::Boolean(a) => a.is_null(row),
             Column::Int16(a) => a.is_null(row),
             Column::Int32(a) => a.is_null(row),
@@ -132,7 +132,7 @@ impl Column {
 
     fn write_text(&self, row: usize, out: &mut BytesMut) {
         match self {
-            Column::Null(_) => {}
+            Column::Null => {}
             Column::Boolean(a) => out.put_u8(if a.value(row) { b't' } else { b'f' }),
             Column::Int16(a) => number::write_integer(i64::from(a.value(row)), out),
             Column::Int32(a) => number::write_integer(i64::from(a.value(row)), out),
@@ -166,7 +166,7 @@ impl Column {
 
     fn write_binary(&self, row: usize, out: &mut BytesMut) {
         match self {
-            Column::Null(_) => {}
+            Column::Null => {}
             Column::Boolean(a) => out.put_u8(u8::from(a.value(row))),
             Column::Int16(a) => out.put_i16(a.value(row)),
             Column::Int32(a) => out.put_i32(a.value(row)),

@@ -119,7 +119,7 @@ fn decimals_in_binary() {
     assert_eq!(binary(decimal(-10_000, 10, 0)), bytes(&[1, 1, 0x4000, 0, 1]));
     assert_eq!(binary(decimal(5, 10, 8)), bytes(&[1, 0xfffe, 0, 8, 5]));
     assert_eq!(binary(decimal(12, 10, -3)), bytes(&[2, 1, 0, 0, 1, 2000]));
-    assert_eq!(binary(decimal(10_001_0000, 10, 4)), bytes(&[2, 1, 0, 4, 1, 1]));
+    assert_eq!(binary(decimal(100_010_000, 10, 4)), bytes(&[2, 1, 0, 4, 1, 1]));
     let nines = 10_i128.pow(38) - 1;
     for (value, scale) in [(nines, 0), (-nines, 38), (nines, 19), (7, 38), (1, 0), (50_000, 5)] {
         let text = texts(decimal(value, 38, scale)).remove(0);

@@ -128,7 +128,9 @@ async fn check_row(
         if keys.is_null(row) {
             continue;
         }
-        let online = client.query_one(statement, &[&instant as &(dyn ToSql + Sync), &keys.value(row)]).await?;
+        let online = client
+            .query_one(statement, &[&instant as &(dyn ToSql + Sync), &keys.value(row)])
+            .await?;
         for (index, (feature, name)) in features.iter().enumerate() {
             found.compared += 1;
             let trained = Value::of_training(column(name)?.as_ref(), row);

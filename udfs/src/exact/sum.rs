@@ -254,8 +254,7 @@ impl<W: Window> Sum<W> {
             (self.window, self.base) = (other.window, other.base);
             return;
         }
-        let mut addend = other.clone();
-        addend.spill = None;
+        let mut addend = Sum { window: other.window, base: other.base, spill: None };
         let aligned = addend.base == self.base
             || (addend.base > self.base && addend.lower(self.base))
             || (addend.base < self.base && self.lower(addend.base));

@@ -1,0 +1,19 @@
+# The commands of the project. CI runs the same.
+
+.PHONY: quickstart test lint check fmt drivers duckdb bench
+
+# Builds the server and tells the story of the flights; add ARGS="--serve" to go on.
+quickstart:
+	cargo run --profile quickstart --bin asofdb -- quickstart $(ARGS)
+
+# All tests.
+test: lint
+	cargo test --workspace
+	tests/drivers/run.sh
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt:
+	cargo fmt --all

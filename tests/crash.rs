@@ -1,0 +1,268 @@
+//! Kill -9 on the real binary, again and again, while clients insert, copy and checkpoint. After
+//! each kill: what was acknowledged is there once, what was in flight is there whole or not at
+//! all, and the features count exactly the events that are there.
+//!
+//! `ASOFDB_CRASH_RUNS` sets how many kills, `ASOFDB_SEED` repeats a run.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::SinkExt;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio_postgres::{Client, NoTls};
+
+/// Kills before a database is given up for a fresh one, so that runs stay short.
+const RUNS_PER_DATABASE: u64 = 10;
+
+/// Keys of the entity.
+const KEYS: i64 = 7;
+
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start(data: &Path) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_asofdb"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            let length = log.read_line(&mut line).expect("stderr is text");
+            assert!(length > 0, "the server ended: {seen}");
+            seen.push_str(&line);
+            if let Some(port) = port_in(&line) {
+                // Whoever writes to a full pipe waits.
+                std::thread::spawn(move || log.lines().for_each(drop));
+                return Server { child, port };
+            }
+        }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().expect("the server runs");
+        self.child.wait().expect("the server ends");
+    }
+
+    async fn connect(&self) -> Client {
+        let url = format!("host=127.0.0.1 port={} user=asofdb dbname=asofdb", self.port);
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("connects");
+        tokio::spawn(connection);
+        client
+    }
+}
+
+/// The port in the line that says the server is ready.
+fn port_in(line: &str) -> Option<u16> {
+    let address = line.split("127.0.0.1:").nth(1).filter(|_| line.contains("ready"))?;
+    address.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
+}
+
+/// What the clients know of the database.
+#[derive(Default)]
+struct Ledger {
+    next_id: i64,
+    /// Acknowledged rows.
+    acknowledged: Vec<i64>,
+    /// Rows sent together of which the answer never came.
+    in_doubt: Vec<Vec<i64>>,
+}
+
+impl Ledger {
+    fn take_ids(&mut self, count: usize) -> Vec<i64> {
+        let first = self.next_id;
+        self.next_id += count as i64;
+        (first..self.next_id).collect()
+    }
+}
+
+type Shared = Arc<Mutex<Ledger>>;
+
+fn row(id: i64) -> (i64, f64, String) {
+    let micros = 1_700_000_000_000_000 + (id * 7_919_000) % 3_600_000_000;
+    let ts = chrono::DateTime::from_timestamp_micros(micros).expect("a valid instant");
+    (id % KEYS, id as f64 * 0.1, ts.to_rfc3339())
+}
+
+/// Inserts until the connection breaks.
+async fn insert(client: Client, ledger: Shared, mut rng: StdRng) {
+    loop {
+        let ids = ledger.lock().expect("no panic").take_ids(rng.random_range(1..20));
+        let values: Vec<String> = ids
+            .iter()
+            .map(|id| {
+                let (key, value, ts) = row(*id);
+                format!("({id}, {key}, {value:?}, '{ts}')")
+            })
+            .collect();
+        let sql = format!("INSERT INTO events VALUES {}", values.join(", "));
+        if !settle(&ledger, ids, client.batch_execute(&sql).await.is_ok()) {
+            return;
+        }
+    }
+}
+
+/// Copies until the connection breaks.
+async fn copy(client: Client, ledger: Shared, mut rng: StdRng) {
+    loop {
+        let ids = ledger.lock().expect("no panic").take_ids(rng.random_range(1..2000));
+        let mut text = String::new();
+        for id in &ids {
+            let (key, value, ts) = row(*id);
+            text.push_str(&format!("{id}\t{key}\t{value:?}\t{ts}\n"));
+        }
+        let sent = async {
+            let sink = client.copy_in::<_, Bytes>("COPY events FROM STDIN").await?;
+            let mut sink = Box::pin(sink);
+            sink.send(Bytes::from(text)).await?;
+            sink.as_mut().finish().await
+        };
+        let done = sent.await.is_ok();
+        if !settle(&ledger, ids, done) {
+            return;
+        }
+    }
+}
+
+/// Checkpoints until the connection breaks.
+async fn checkpoint(client: Client, mut rng: StdRng) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(5..80))).await;
+        if client.batch_execute("CHECKPOINT").await.is_err() {
+            return;
+        }
+    }
+}
+
+fn settle(ledger: &Shared, ids: Vec<i64>, acknowledged: bool) -> bool {
+    let mut ledger = ledger.lock().expect("no panic");
+    match acknowledged {
+        true => ledger.acknowledged.extend(ids),
+        false => ledger.in_doubt.push(ids),
+    }
+    acknowledged
+}
+
+async fn declare(client: &Client) {
+    client
+        .batch_execute(
+            "CREATE SOURCE events (id BIGINT, k BIGINT, v DOUBLE PRECISION, ts TIMESTAMPTZ)
+               EVENT TIME ts;
+             CREATE ENTITY things (k BIGINT);
+             CREATE FEATURES ON things AS
+               SELECT count(*) OVER (RANGE UNBOUNDED PRECEDING) AS n,
+                      sum(v) OVER (RANGE UNBOUNDED PRECEDING) AS total,
+                      max(id) OVER (RANGE UNBOUNDED PRECEDING) AS newest
+               FROM events",
+        )
+        .await
+        .expect("declares");
+}
+
+/// Compares the database with the ledger; rows that were in doubt and are there count as
+/// acknowledged from now on.
+async fn verify(client: &Client, ledger: &Shared) -> usize {
+    let mut found: HashMap<i64, usize> = HashMap::new();
+    for row in client.query("SELECT id FROM events", &[]).await.expect("reads") {
+        *found.entry(row.get(0)).or_default() += 1;
+    }
+    let mut ledger = ledger.lock().expect("no panic");
+    for id in &ledger.acknowledged {
+        assert_eq!(found.get(id), Some(&1), "row {id} was acknowledged");
+    }
+    for group in std::mem::take(&mut ledger.in_doubt) {
+        let there = group.iter().filter(|id| found.contains_key(id)).count();
+        assert!(there == 0 || there == group.len(), "{there} of {} rows in doubt", group.len());
+        if there > 0 {
+            ledger.acknowledged.extend(group);
+        }
+    }
+    for (id, count) in &found {
+        assert_eq!(*count, 1, "row {id} is there {count} times");
+    }
+    assert_eq!(found.len(), ledger.acknowledged.len(), "rows that nobody sent");
+    found.len()
+}
+
+async fn verify_features(client: &Client) -> usize {
+    let online = "SELECT k, n, newest, total FROM things ORDER BY k";
+    let counted = "SELECT k, count(*), max(id) FROM events GROUP BY k ORDER BY k";
+    let online = client.query(online, &[]).await.expect("reads");
+    let counted = client.query(counted, &[]).await.expect("reads");
+    assert_eq!(online.len(), counted.len(), "keys");
+    for (feature, counted) in online.iter().zip(&counted) {
+        for column in 0..3 {
+            let (feature, counted): (i64, i64) = (feature.get(column), counted.get(column));
+            assert_eq!(feature, counted, "column {column}");
+        }
+    }
+    // The same sums bit for bit when they are joined to a label after all events.
+    let trained = "SELECT l.k, t.total FROM (SELECT DISTINCT k FROM events) AS l \
+                   LEFT JOIN things FOR SYSTEM_TIME AS OF TIMESTAMPTZ '2030-01-01 00:00:00Z' AS t \
+                   ON t.k = l.k ORDER BY l.k";
+    let trained = client.query(trained, &[]).await.expect("reads");
+    for (feature, trained) in online.iter().zip(&trained) {
+        let (feature, trained): (f64, f64) = (feature.get(3), trained.get(1));
+        assert_eq!(feature.to_bits(), trained.to_bits());
+    }
+    online.len() * 4
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_and_nothing_counts_twice() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let runs: u64 = number("ASOFDB_CRASH_RUNS").unwrap_or(12);
+    let seed: u64 = number("ASOFDB_SEED").unwrap_or_else(|| rand::rng().random());
+    println!("ASOFDB_SEED={seed} ASOFDB_CRASH_RUNS={runs}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut folder = tempfile::tempdir().expect("a folder");
+    let mut ledger = Shared::default();
+    let (mut rows, mut checked) = (0, 0);
+    for run in 0..runs {
+        if run % RUNS_PER_DATABASE == 0 {
+            folder = tempfile::tempdir().expect("a folder");
+            ledger = Shared::default();
+            let server = Server::start(folder.path());
+            declare(&server.connect().await).await;
+            server.kill();
+        }
+        let server = Server::start(folder.path());
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            let task = insert(server.connect().await, ledger.clone(), branch(&mut rng));
+            clients.push(tokio::spawn(task));
+        }
+        let task = copy(server.connect().await, ledger.clone(), branch(&mut rng));
+        clients.push(tokio::spawn(task));
+        let task = checkpoint(server.connect().await, branch(&mut rng));
+        clients.push(tokio::spawn(task));
+        tokio::time::sleep(Duration::from_millis(rng.random_range(5..400))).await;
+        server.kill();
+        for client in clients {
+            client.await.expect("a client ends with its connection");
+        }
+        let server = Server::start(folder.path());
+        let client = server.connect().await;
+        rows += verify(&client, &ledger).await;
+        checked += verify_features(&client).await;
+        server.kill();
+    }
+    assert!(rows > 0, "no run got as far as an acknowledged row");
+    println!("{runs} kills, {rows} rows and {checked} values checked: 0 lost, 0 doubled");
+}
+
+fn branch(rng: &mut StdRng) -> StdRng {
+    StdRng::seed_from_u64(rng.random())
+}

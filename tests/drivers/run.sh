@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Runs the driver scripts against the real binary, and compares the quickstart's training set with
+# DuckDB's. Needs python3; psql is installed if it is missing.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+profile=${ASOFDB_PROFILE:-quickstart}
+target=${CARGO_TARGET_DIR:-target}
+cargo build --quiet --profile "$profile" --bin asofdb
+asofdb=$target/$([ "$profile" = dev ] && echo debug || echo "$profile")/asofdb
+
+command -v psql >/dev/null || { apt-get update -qq && apt-get install -y -qq postgresql-client; }
+venv=$target/drivers-venv
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+"$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/drivers/requirements.txt
+
+work=$(mktemp -d)
+server=
+finish() {
+  [ -z "$server" ] || kill "$server" 2>/dev/null || true
+  [ -z "$server" ] || wait "$server" 2>/dev/null || true
+  rm -rf "$work"
+}
+trap finish EXIT
+
+passed=0
+# Each driver gets an empty database: they all run the same script.
+for driver in psql psycopg asyncpg; do
+  "$asofdb" serve --listen 127.0.0.1:0 --data "$work/$driver" 2>"$work/$driver.log" &
+  server=$!
+  port=
+  for _ in $(seq 100); do
+    port=$(sed -n 's/.*ready for connections.*127\.0\.0\.1:\([0-9]*\).*/\1/p' "$work/$driver.log")
+    [ -n "$port" ] && break
+    sleep 0.1
+  done
+  [ -n "$port" ] || { cat "$work/$driver.log"; exit 1; }
+  case $driver in
+    psql) tests/drivers/psql.sh "$port" ;;
+    *) "$venv/bin/python" "tests/drivers/with_$driver.py" "$port" ;;
+  esac
+  kill -TERM "$server"
+  wait "$server"
+  server=
+  echo "$driver: ok"
+  passed=$((passed + 1))
+done
+
+"$asofdb" quickstart --data "$work/flights" >"$work/quickstart.log" || { cat "$work/quickstart.log"; exit 1; }
+grep "differ" "$work/quickstart.log"
+"$venv/bin/python" tests/drivers/compare_duckdb.py tests/data "$work/flights/export/training.parquet"
+passed=$((passed + 1))
+echo "$passed passed, 0 failed"
