@@ -42,7 +42,7 @@ async fn run_files(extended: bool) -> Result<(), fresh::Error> {
         let port = database.port();
         let mut runner = Runner::new(|| async move {
             let client = fresh::connect(port).await.map_err(Failure::from)?;
-            Ok(Connection { client, extended })
+            Ok(Connection { client, port, extended })
         });
         runner.with_column_validator(same_types);
         if let Err(error) = runner.run_file_async(&file).await {
@@ -67,6 +67,7 @@ fn same_types(actual: &Vec<DefaultColumnType>, expected: &Vec<DefaultColumnType>
 
 struct Connection {
     client: Client,
+    port: u16,
     extended: bool,
 }
 
@@ -131,7 +132,9 @@ impl AsyncDB for Connection {
 
 impl Connection {
     async fn copy(&self, sql: &str, data: &str) -> Result<DBOutput<DefaultColumnType>, Failure> {
-        let sink = self.client.copy_in::<_, Bytes>(sql).await?;
+        // On a connection of its own: the driver loses step with the server when a COPY fails.
+        let client = fresh::connect(self.port).await?;
+        let sink = client.copy_in::<_, Bytes>(sql).await?;
         futures::pin_mut!(sink);
         if !data.is_empty() {
             sink.send(Bytes::from(format!("{data}\n"))).await?;

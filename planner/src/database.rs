@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use asofdb_storage::{CatalogFile, History, Log, LogOptions, Record};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
@@ -17,6 +18,7 @@ use crate::maintain::Timelines;
 use crate::planning::Planning;
 use crate::session::Session;
 use crate::source_file::number_rows;
+use crate::task::to_the_end;
 
 /// What a database is opened with.
 #[derive(Clone, Debug)]
@@ -92,6 +94,16 @@ impl Database {
         };
         database.inner.rebuild().await?;
         Ok(database)
+    }
+
+    /// Commits rows of a source as one transaction, whether or not the caller waits for it.
+    pub(crate) async fn commit(
+        &self,
+        source: &Arc<Source>,
+        batches: Vec<RecordBatch>,
+    ) -> Result<u64> {
+        let (inner, source) = (Arc::clone(&self.inner), Arc::clone(source));
+        to_the_end(async move { inner.ingest.ingest(&source, batches).await }).await
     }
 
     /// A new session, one for each connection.

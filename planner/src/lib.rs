@@ -20,6 +20,7 @@ mod session;
 mod source_file;
 mod source_table;
 mod statement;
+mod task;
 mod track;
 mod types;
 

@@ -223,7 +223,7 @@ fn plan_entity_join(
         )?;
         plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
     }
-    let outputs = columns.into_iter().chain(entity_columns(&right, &keys, using)?);
+    let outputs = columns.into_iter().chain(entity_columns(&right, &keys, &instant, using)?);
     let plan = LogicalPlanBuilder::from(plan).project(outputs)?;
     match conjunction(rest) {
         None => plan.build(),
@@ -246,7 +246,12 @@ fn join_kind<'a>(join: &'a Join, entity: &Entity) -> Result<(bool, &'a JoinConst
 }
 
 /// The key columns and the features, as columns of the entity's relation.
-fn entity_columns(right: &EntityRelation, keys: &[Expr], using: bool) -> Result<Vec<Expr>> {
+fn entity_columns(
+    right: &EntityRelation,
+    keys: &[Expr],
+    instant: &Expr,
+    using: bool,
+) -> Result<Vec<Expr>> {
     let mut columns = Vec::new();
     for (index, field) in right.entity.key.iter().enumerate() {
         if using {
@@ -260,9 +265,15 @@ fn entity_columns(right: &EntityRelation, keys: &[Expr], using: bool) -> Result<
         };
         columns.push(value.alias_qualified(Some(right.alias.clone()), field.name()));
     }
+    let present = keys.iter().chain([instant]).map(|part| part.clone().is_not_null());
+    let present = conjunction(present);
     for feature in &right.entity.features {
-        columns
-            .push(feature.expr.clone().alias_qualified(Some(right.alias.clone()), &feature.name));
+        // Without a key or an instant the calls are NULL, and so is what is made of them.
+        let value = match (&feature.expr, &present) {
+            (Expr::Column(_), _) | (_, None) => feature.expr.clone(),
+            (expr, Some(present)) => when(present.clone(), expr.clone()).end()?,
+        };
+        columns.push(value.alias_qualified(Some(right.alias.clone()), &feature.name));
     }
     Ok(columns)
 }

@@ -97,7 +97,7 @@ impl CopyIn {
     /// `batches` have [`CopyIn::schema`].
     pub async fn finish(self, batches: Vec<RecordBatch>) -> Result<u64> {
         let rows = statement::copy::complete(&self.source, batches)?;
-        self.database.inner.ingest.ingest(&self.source, rows).await
+        self.database.commit(&self.source, rows).await
     }
 }
 
@@ -186,7 +186,7 @@ impl Session {
                 let stream = self.stream(planned, parameters).await?;
                 statement::insert::run(&self.database, &planned.catalog, insert, stream).await
             }
-            (statement, _) => statement::run(&self.database, statement).await,
+            _ => statement::run(&self.database, &prepared.parsed).await,
         }
     }
 

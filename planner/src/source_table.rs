@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::TableType;
@@ -34,9 +34,10 @@ pub struct SourceTable {
 }
 
 impl SourceTable {
-    /// The table that users see.
+    /// The table that users see. All columns may be NULL here: the ingest refuses a NULL where none
+    /// may be, in the user's terms.
     pub fn visible(source: Arc<Source>) -> Self {
-        let schema = Arc::clone(&source.schema);
+        let schema = nullable(&source.schema);
         SourceTable { source, schema, snapshot: None }
     }
 
@@ -55,6 +56,12 @@ impl SourceTable {
     pub fn source(&self) -> &Arc<Source> {
         &self.source
     }
+}
+
+/// `schema` without `NOT NULL`.
+pub fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 #[async_trait]

@@ -13,21 +13,19 @@ pub mod insert;
 pub mod show;
 pub mod show_create;
 
+use std::sync::Arc;
+
 use arrow::datatypes::SchemaRef;
-use asofdb_sql::{CopyDirection, Statement};
+use asofdb_sql::{CopyDirection, Parsed, Statement};
 
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::session::Outcome;
+use crate::task::to_the_end;
 
 /// Runs a statement that is neither a query nor an `INSERT`.
-pub async fn run(database: &Database, statement: &Statement) -> Result<Outcome> {
-    match statement {
-        Statement::CreateSource(create) => create_source::run(database, create).await,
-        Statement::CreateEntity(create) => create_entity::run(database, create).await,
-        Statement::CreateFeatures(create) => create_features::run(database, create).await,
-        Statement::CreateView(create) => create_view::run(database, create).await,
-        Statement::Drop(drop) => drop::run(database, drop).await,
+pub async fn run(database: &Database, parsed: &Arc<Parsed>) -> Result<Outcome> {
+    match &parsed.statement {
         Statement::Copy(copy) if copy.direction == CopyDirection::From => {
             copy::from(database, copy).await
         }
@@ -36,15 +34,34 @@ pub async fn run(database: &Database, statement: &Statement) -> Result<Outcome> 
         Statement::Describe(describe) => describe::run(database, describe),
         Statement::ShowCreate(show) => show_create::run(database, show),
         Statement::Explain(explain) => explain::run(database, explain).await,
+        _ => {
+            let (database, parsed) = (database.clone(), Arc::clone(parsed));
+            to_the_end(async move { change(&database, &parsed.statement).await }).await
+        }
+    }
+}
+
+/// Runs a statement that changes the database.
+async fn change(database: &Database, statement: &Statement) -> Result<Outcome> {
+    match statement {
+        Statement::CreateSource(create) => create_source::run(database, create).await,
+        Statement::CreateEntity(create) => create_entity::run(database, create).await,
+        Statement::CreateFeatures(create) => create_features::run(database, create).await,
+        Statement::CreateView(create) => create_view::run(database, create).await,
+        Statement::Drop(drop) => drop::run(database, drop).await,
         Statement::Checkpoint => checkpoint::run(database).await,
         Statement::CreateWrittenFeature(_) => {
             Err(Error::unsupported("features that are written directly are not supported yet"))
         }
         Statement::Comment(_) => Err(Error::unsupported("COMMENT is not supported yet")),
         Statement::Verify(_) => Err(Error::unsupported("VERIFY FEATURES is not supported yet")),
-        Statement::Query(_) | Statement::Insert(_) => {
-            Err(Error::Internal("queries and INSERT are planned".into()))
-        }
+        Statement::Copy(_)
+        | Statement::Show(_)
+        | Statement::Describe(_)
+        | Statement::ShowCreate(_)
+        | Statement::Explain(_)
+        | Statement::Query(_)
+        | Statement::Insert(_) => Err(Error::Internal("the statement changes nothing".into())),
         Statement::Session(_) => {
             Err(Error::Internal("session statements belong to the connection".into()))
         }

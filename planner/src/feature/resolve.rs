@@ -36,8 +36,10 @@ impl Resolver<'_> {
             .with_schema(Arc::new(self.schema.clone()))
             .with_config_options(Arc::clone(self.state.config_options()))
             .build();
-        let coerced = ExprSimplifier::new(context).coerce(planned, self.schema);
-        let coerced = coerced.map_err(Error::from_datafusion)?;
+        // Simplified, for some functions (coalesce) are only defined by what they simplify to.
+        let simplifier = ExprSimplifier::new(context);
+        let coerced = simplifier.coerce(planned, self.schema).map_err(Error::from_datafusion)?;
+        let coerced = simplifier.simplify(coerced).map_err(Error::from_datafusion)?;
         // Types that only functions return become those that columns can have.
         let data_type = coerced.get_type(self.schema).map_err(Error::from_datafusion)?;
         Ok(match storable(&data_type) {

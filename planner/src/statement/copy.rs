@@ -18,6 +18,7 @@ use crate::database::Database;
 use crate::error::{Error, ObjectKind, Result, nearest};
 use crate::session::{CopyIn, Outcome};
 use crate::source_file::{ParquetRows, allowed_new_file, allowed_path, conform};
+use crate::source_table::nullable;
 use crate::statement::insert::writable;
 
 /// `COPY source FROM`: a file on the server, or rows that the client sends.
@@ -75,9 +76,7 @@ fn project(schema: &Schema, names: &[String]) -> Result<SchemaRef> {
 /// The rows with all columns of the source; those that were not copied are NULL.
 pub fn complete(source: &Source, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
     // NULL where none may be is refused by the ingest, with the source's name.
-    let nullable: Vec<_> =
-        source.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
-    let nullable: SchemaRef = Arc::new(Schema::new(nullable));
+    let nullable = nullable(&source.schema);
     batches.iter().map(|batch| conform(batch, &nullable)).collect()
 }
 

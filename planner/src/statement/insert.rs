@@ -12,7 +12,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::planning::Planning;
 use crate::session::Outcome;
-use crate::source_file::conform;
+use crate::statement::copy::complete;
 
 /// Plans the rows to insert, with all columns of the source in order.
 pub async fn plan(
@@ -44,8 +44,8 @@ pub async fn run(
 ) -> Result<Outcome> {
     let source = target(catalog, insert)?;
     let batches: Vec<_> = stream.try_collect().await.map_err(Error::from_datafusion)?;
-    let batches = batches.iter().map(|b| conform(b, &source.schema)).collect::<Result<_>>()?;
-    let rows = database.inner.ingest.ingest(source, batches).await?;
+    let batches = complete(source, batches)?;
+    let rows = database.commit(source, batches).await?;
     Ok(Outcome::done(format!("INSERT 0 {rows}")))
 }
 

@@ -1,0 +1,18 @@
+//! The one place of this crate where tasks are spawned.
+
+use std::future::Future;
+
+use crate::error::{Error, Result};
+
+/// Runs `work` to its end even if the caller goes away, because its client cancelled or left.
+///
+/// Whatever changes the database runs here: a change that stopped half way would leave rows in
+/// the log that no timeline has, or a file that no snapshot names.
+pub async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Internal(format!("a change ended abnormally: {error}"))),
+    }
+}
