@@ -4,7 +4,7 @@
 
 mod fresh;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fresh::Fresh;
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -37,13 +37,14 @@ async fn documented_sql_runs() -> Result<(), fresh::Error> {
 
 async fn run(
     root: &Path,
-    file: &PathBuf,
+    file: &Path,
     steps: &[Step],
     failures: &mut Vec<String>,
 ) -> Result<(), fresh::Error> {
-    let place = |line: usize| format!("{}:{line}", file.strip_prefix(root).unwrap_or(file).display());
+    let place =
+        |line: usize| format!("{}:{line}", file.strip_prefix(root).unwrap_or(file).display());
     let database = Fresh::start().await?;
-    let client = database.connect().await?;
+    let client = fresh::connect(database.port()).await?;
     let mut answer = Vec::new();
     for step in steps {
         match step {

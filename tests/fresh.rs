@@ -30,11 +30,6 @@ impl Fresh {
         Ok(Fresh { server, _folder: folder })
     }
 
-    /// A new connection.
-    pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
-        connect(self.port()).await
-    }
-
     /// The port of the server.
     pub fn port(&self) -> u16 {
         self.server.local_addr().port()

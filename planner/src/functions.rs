@@ -7,6 +7,7 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+    when,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -29,6 +30,7 @@ const CONSTANTS: &[(&str, &str)] = &[
 /// Registers the functions.
 pub fn register(state: &mut SessionState) -> Result<()> {
     state.register_udf(ScalarUDF::from(Now::new()).into())?;
+    state.register_udf(ScalarUDF::from(NullIf::new()).into())?;
     for (name, value) in CONSTANTS {
         state.register_udf(ScalarUDF::from(Constant::new(name, value)).into())?;
     }
@@ -80,6 +82,42 @@ impl ScalarUDFImpl for Now {
                 ScalarValue::TimestampMicrosecond(Some(now.timestamp_micros()), Some(UTC.into())),
             ))),
         }
+    }
+}
+
+/// `nullif` by SQL's `=`, to which -0 is 0. DataFusion's own compares floats by their bits.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct NullIf {
+    signature: Signature,
+}
+
+impl NullIf {
+    fn new() -> Self {
+        NullIf { signature: Signature::comparable(2, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for NullIf {
+    fn name(&self) -> &str {
+        "nullif"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        Ok(arguments[0].clone())
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        plan_err!("nullif() is what it is simplified to and was not")
+    }
+
+    fn simplify(&self, args: Vec<Expr>, _: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        let [value, other] = args.as_slice() else { return Ok(ExprSimplifyResult::Original(args)) };
+        let differs = value.clone().eq(other.clone()).is_not_true();
+        Ok(ExprSimplifyResult::Simplified(when(differs, value.clone()).end()?))
     }
 }
 

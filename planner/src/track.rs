@@ -11,7 +11,6 @@ use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, TimestampMicrosecondType, UInt64Type};
 use asofdb_udfs::{Aggregate, Call, Events, Frame, Layout};
 use datafusion::common::{Column, DFSchema};
-use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableSource, cast as cast_to,
@@ -97,7 +96,7 @@ impl Track {
                 aggregate: Arc::clone(&call.aggregate),
                 argument: call.argument.as_ref().map(&mut place),
                 filter: call.filter.as_ref().map(&mut place),
-                frame: call.frame.clone(),
+                frame: call.frame,
             })
             .collect();
         let types = columns.iter().map(|c| expr_type(c, &schema)).collect::<Result<Vec<_>>>()?;
@@ -132,7 +131,7 @@ impl Track {
                 aggregate: Arc::clone(&all[c].aggregate),
                 argument: all[c].argument.map(&mut place),
                 filter: all[c].filter.map(&mut place),
-                frame: all[c].frame.clone(),
+                frame: all[c].frame,
             })
             .collect();
         let types = columns.iter().map(|&c| self.layout.columns()[c].clone()).collect();
@@ -270,7 +269,7 @@ impl TrackProgram {
 
 fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRef> {
     let value = expr.evaluate(batch).map_err(Error::from_datafusion)?;
-    Ok(value.into_array(batch.num_rows()).map_err(DataFusionError::from)?)
+    value.into_array(batch.num_rows()).map_err(Error::from_datafusion)
 }
 
 /// An event time column as microseconds.

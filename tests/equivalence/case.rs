@@ -84,7 +84,7 @@ pub struct Definition {
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// From the events of the case's stream with this number.
-    Windowed(usize, Expression),
+    Windowed(usize, Box<Expression>),
     /// `a / nullif(b, 0)` of two other features.
     Derived(usize, usize),
 }

@@ -106,8 +106,7 @@ impl Runner<'_> {
             }
             self.execute(sql).await;
             let created = 0..self.case.definitions.len();
-            self.features
-                .extend(created.filter(|f| self.case.definitions[*f].statement == index));
+            self.features.extend(created.filter(|f| self.case.definitions[*f].statement == index));
         }
     }
 
@@ -182,9 +181,9 @@ impl Runner<'_> {
 
     async fn compare(&mut self, history: &[Event], tally: &mut Tally) {
         let mut judge = Judge::new(self.case, history);
-        let trained = self.compare_training(history, &mut judge, tally).await;
+        let trained = self.compare_training(&mut judge, tally).await;
         for instant in self.case.instants.clone() {
-            self.compare_online(instant, history, (&mut judge, &trained), tally).await;
+            self.compare_online(instant, (&mut judge, &trained), tally).await;
         }
     }
 
@@ -203,7 +202,6 @@ impl Runner<'_> {
     /// The point-in-time join over all labels; gives the values that it read.
     async fn compare_training(
         &mut self,
-        history: &[Event],
         judge: &mut Judge<'_>,
         tally: &mut Tally,
     ) -> HashMap<Triple, Value> {
@@ -225,17 +223,17 @@ impl Runner<'_> {
             let whole = self.labels.iter().zip(&failing).filter(|(_, failing)| !**failing);
             let ids: Vec<i64> = whole.map(|(label, _)| label.id).collect();
             let answer = self.training(&[feature], "LEFT JOIN", Some(&ids)).await;
-            self.judge_training(answer, &[feature], history, (judge, &mut trained), &ids, tally);
+            self.judge_training(answer, &[feature], (judge, &mut trained), &ids, tally);
         }
         let all: Vec<i64> = self.labels.iter().map(|label| label.id).collect();
         let answer = self.training(&safe, "LEFT JOIN", None).await;
-        self.judge_training(answer, &safe, history, (judge, &mut trained), &all, tally);
+        self.judge_training(answer, &safe, (judge, &mut trained), &all, tally);
         // An inner join differs by the labels whose key is NULL.
         let with_key = self.labels.iter().filter(|label| !label.key.contains(&Value::Null));
         let ids: Vec<i64> = with_key.map(|label| label.id).collect();
         let few: Vec<usize> = safe.choose_multiple(&mut self.rng, 3).copied().collect();
         let answer = self.training(&few, "JOIN", None).await;
-        self.judge_training(answer, &few, history, (judge, &mut trained), &ids, tally);
+        self.judge_training(answer, &few, (judge, &mut trained), &ids, tally);
         trained
     }
 
@@ -259,6 +257,7 @@ impl Runner<'_> {
     }
 
     fn expect_overflow(&self, answer: Answer, feature: usize, tally: &mut Tally) {
+        tally.overflows += 1;
         let code = match &answer {
             Err((code, _)) => code.clone(),
             Ok(rows) => format!("{} rows", rows.len()),
@@ -297,7 +296,6 @@ impl Runner<'_> {
         &self,
         answer: Answer,
         features: &[usize],
-        history: &[Event],
         (judge, trained): (&mut Judge<'_>, &mut HashMap<Triple, Value>),
         expected_ids: &[i64],
         tally: &mut Tally,
@@ -321,13 +319,14 @@ impl Runner<'_> {
                 let got = self.cell(row, place + 1, *feature, tally);
                 let expected = judge.value(*feature, &label.key, label.instant);
                 tally.training += 1;
+                tally.nulls += usize::from(expected == Value::Null);
                 let triple = (*feature, label.key.clone(), label.instant.unwrap_or(i64::MIN));
                 if got != expected {
                     tally.differ(self.kind(*feature, "training"), || {
                         let at = if label.instant.is_none() { " (of a NULL instant)" } else { "" };
                         format!(
                             "{}\n{}: training{at}: oracle {expected:?}, training {got:?}",
-                            describe(self.case, history, &triple),
+                            describe(self.case, judge.history, &triple),
                             self.stage
                         )
                     });
@@ -345,7 +344,9 @@ impl Runner<'_> {
         let (got, wanted) = (row.columns()[column].type_(), definition.output.wire());
         if *got != wanted {
             let (seed, name) = (self.case.seed, &definition.name);
-            tally.differ("type".into(), || format!("seed: {seed}: {name} is sent as {got}, not {wanted}"));
+            tally.differ("type".into(), || {
+                format!("seed: {seed}: {name} is sent as {got}, not {wanted}")
+            });
         }
         row.try_get(column).unwrap_or(Value::OutOfRange)
     }
@@ -354,17 +355,19 @@ impl Runner<'_> {
     async fn compare_online(
         &mut self,
         instant: i64,
-        history: &[Event],
         (judge, trained): (&mut Judge<'_>, &HashMap<Triple, Value>),
         tally: &mut Tally,
     ) {
         let lookup = self.lookup(judge, instant);
         let (mut safe, mut failing) = (Vec::new(), Vec::new());
         for feature in self.features.clone() {
-            let overflows = |key: &Vec<Value>| {
-                judge.value(feature, key, Some(instant)) == Value::OutOfRange
-            };
-            if lookup.keys.iter().any(overflows) { failing.push(feature) } else { safe.push(feature) }
+            let overflows =
+                |key: &Vec<Value>| judge.value(feature, key, Some(instant)) == Value::OutOfRange;
+            if lookup.keys.iter().any(overflows) {
+                failing.push(feature)
+            } else {
+                safe.push(feature)
+            }
         }
         for feature in failing {
             let answer = self.online(&[feature], &lookup, instant).await;
@@ -389,12 +392,13 @@ impl Runner<'_> {
                 let got = self.cell(row, width + place, *feature, tally);
                 let expected = judge.value(*feature, &key, Some(instant));
                 tally.online += 1;
+                tally.nulls += usize::from(expected == Value::Null);
                 let triple = (*feature, key.clone(), instant);
                 if got != expected {
                     tally.differ(self.kind(*feature, "online"), || {
                         format!(
                             "{}\n{}: online{}: oracle {expected:?}, online {got:?}, training {:?}",
-                            describe(self.case, history, &triple),
+                            describe(self.case, judge.history, &triple),
                             self.stage,
                             lookup.condition,
                             trained.get(&triple)
@@ -459,7 +463,9 @@ impl Runner<'_> {
             }
             keys = keys
                 .iter()
-                .flat_map(|key| different.iter().map(|v| [key.as_slice(), &[v.clone()]].concat()))
+                .flat_map(|key| {
+                    different.iter().map(|v| [key.as_slice(), std::slice::from_ref(v)].concat())
+                })
                 .collect();
             match way {
                 1 | 2 => {
@@ -467,7 +473,8 @@ impl Runner<'_> {
                     parameters.extend(values.into_iter().map(Parameter::One));
                 }
                 3..=5 => {
-                    let places: Vec<_> = (0..values.len()).map(|i| format!("${}", first + i)).collect();
+                    let places: Vec<_> =
+                        (0..values.len()).map(|i| format!("${}", first + i)).collect();
                     conditions.push(format!("u.{name} IN ({})", places.join(", ")));
                     parameters.extend(values.into_iter().map(Parameter::One));
                 }

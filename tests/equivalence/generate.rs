@@ -46,7 +46,7 @@ pub fn case(seed: u64) -> Case {
         values: Vec::new(),
     };
     generator.place_columns(columns, key_count);
-    generator.place_keys(if large { 2 } else { 4 });
+    generator.place_keys(if large { 3 } else { 5 });
     let (events, statements) = if large { (900, 4) } else { (90, 7) };
     generator.place_definitions(statements);
     generator.place_events(events);
@@ -147,14 +147,13 @@ impl Generator {
         }
     }
 
+    /// The keys: `seen` that events have and one more; fewer where the types have no more values.
     fn place_keys(&mut self, seen: usize) {
-        while self.case.keys.len() < seen + 2 {
+        for _ in 0..100 {
             let types = self.case.key_types.clone();
             let key: Vec<Value> = types.into_iter().map(|t| self.key_part(t)).collect();
-            if !self.case.keys.contains(&key) {
+            if self.case.keys.len() < seen + 1 && !self.case.keys.contains(&key) {
                 self.case.keys.push(key);
-            } else if self.case.key_types == [SqlType::Boolean] && self.case.keys.len() == 2 {
-                break;
             }
         }
     }
@@ -176,7 +175,9 @@ impl Generator {
                 *[0, -1, 1, 42, i32::MIN.into(), i32::MAX.into()].choose(rng).expect("six"),
             ),
             _ => Value::Int(
-                *[0, -1, 1, 42, 1 << 20, -(1 << 20), i64::MIN, i64::MAX, 256].choose(rng).expect("nine"),
+                *[0, -1, 1, 42, 1 << 20, -(1 << 20), i64::MIN, i64::MAX, 256]
+                    .choose(rng)
+                    .expect("nine"),
             ),
         }
     }
@@ -198,7 +199,8 @@ impl Generator {
         let mut arrivals: Vec<Vec<Event>> = vec![Vec::new(); batches];
         for (index, event) in events.into_iter().enumerate() {
             let late = self.rng.random_ratio(1, 4);
-            let batch = if late { self.rng.random_range(0..batches) } else { index * batches / count };
+            let batch =
+                if late { self.rng.random_range(0..batches) } else { index * batches / count };
             arrivals[batch].push(event);
         }
         let split = batches - batches / 3;
@@ -214,8 +216,8 @@ impl Generator {
     fn event(&mut self) -> Event {
         let time = self.grid.time(&mut self.rng);
         let keys = self.case.key_types.len();
-        // The last two keys are never seen.
-        let seen = self.case.keys.len().saturating_sub(2).max(1);
+        // The last key is never seen.
+        let seen = self.case.keys.len().saturating_sub(1).max(1);
         let own = self.case.keys[self.rng.random_range(0..seen)].clone();
         let other = self.case.keys[self.rng.random_range(0..seen)].clone();
         let mut row = Vec::new();
@@ -245,12 +247,16 @@ impl Generator {
             return Value::Null;
         }
         match sql_type {
-            SqlType::SmallInt if extreme => Value::Int(*[-32_768, 32_767].choose(rng).expect("two")),
+            SqlType::SmallInt if extreme => {
+                Value::Int(*[-32_768, 32_767].choose(rng).expect("two"))
+            }
             SqlType::Integer if extreme => {
                 Value::Int(*[i32::MIN.into(), i32::MAX.into()].choose(rng).expect("two"))
             }
             SqlType::BigInt if extreme => Value::Int(
-                *[i64::MIN, i64::MAX, i64::MIN + 1, 1 << 62, -(1 << 53) - 1].choose(rng).expect("five"),
+                *[i64::MIN, i64::MAX, i64::MIN + 1, 1 << 62, -(1 << 53) - 1]
+                    .choose(rng)
+                    .expect("five"),
             ),
             SqlType::SmallInt | SqlType::Integer => Value::Int(rng.random_range(-99..=99)),
             SqlType::BigInt => Value::Int(rng.random_range(-3_000_000_000..=3_000_000_000)),
@@ -273,7 +279,9 @@ impl Generator {
                 .to_owned(),
             ),
             SqlType::Boolean => Value::Bool(rng.random()),
-            SqlType::Date if extreme => Value::Date(*[-719_162, 2_932_896].choose(rng).expect("two")),
+            SqlType::Date if extreme => {
+                Value::Date(*[-719_162, 2_932_896].choose(rng).expect("two"))
+            }
             SqlType::Date => Value::Date(rng.random_range(-9..=9)),
             SqlType::Timestamp | SqlType::Timestamptz => {
                 Value::Timestamp(self.grid.base + rng.random_range(-5..=5))
@@ -308,7 +316,8 @@ impl Generator {
     fn frame_offsets(&self) -> Vec<Interval> {
         let mut offsets = Vec::new();
         for definition in &self.case.definitions {
-            if let Kind::Windowed(_, Expression::Call(call)) = &definition.kind
+            if let Kind::Windowed(_, expression) = &definition.kind
+                && let Expression::Call(call) = expression.as_ref()
                 && let Frame::Range(start, end) = call.frame
             {
                 offsets.extend(start);
@@ -338,7 +347,12 @@ impl Generator {
             let statement = self.case.statements.len();
             self.case.statements.push((sql, stage[0].max(stage[1])));
             let kind = Kind::Derived(a, b);
-            self.case.definitions.push(Definition { name, kind, output: SqlType::Double, statement });
+            self.case.definitions.push(Definition {
+                name,
+                kind,
+                output: SqlType::Double,
+                statement,
+            });
         }
     }
 
@@ -346,7 +360,8 @@ impl Generator {
     fn statement(&mut self, statement: usize) -> String {
         let keys = self.case.key_types.len();
         let partition = self.rng.random_range(0..4);
-        let columns: Vec<usize> = if partition == 3 { (keys..2 * keys).collect() } else { (0..keys).collect() };
+        let columns: Vec<usize> =
+            if partition == 3 { (keys..2 * keys).collect() } else { (0..keys).collect() };
         let names: Vec<_> = columns.iter().map(|c| self.case.columns[*c].name.clone()).collect();
         let mut window = match partition >= 2 {
             true => format!("PARTITION BY {} ", names.join(", ")),
@@ -369,7 +384,7 @@ impl Generator {
             let mut over = Over { window: &window, may_omit: partition < 2, named: &mut windows };
             let (expression, sql, output) = self.expression(&mut over);
             items.push((sql, name.clone()));
-            let kind = Kind::Windowed(stream, expression);
+            let kind = Kind::Windowed(stream, Box::new(expression));
             self.case.definitions.push(Definition { name, kind, output, statement });
         }
         let windows = match windows.is_empty() {
@@ -381,9 +396,12 @@ impl Generator {
                 "CREATE FEATURE {name} ON things AS SELECT {sql} FROM events{selection}{windows}"
             ),
             items => {
-                let items: Vec<_> = items.iter().map(|(sql, name)| format!("{sql} AS {name}")).collect();
+                let items: Vec<_> =
+                    items.iter().map(|(sql, name)| format!("{sql} AS {name}")).collect();
                 let items = items.join(", ");
-                format!("CREATE FEATURES ON things AS SELECT {items} FROM events{selection}{windows}")
+                format!(
+                    "CREATE FEATURES ON things AS SELECT {items} FROM events{selection}{windows}"
+                )
             }
         }
     }
@@ -465,7 +483,9 @@ impl Generator {
         let is_pick = matches!(function, Function::First { .. } | Function::Last { .. });
         let argument = match function {
             Function::CountRows => Argument::Row,
-            _ if sql_type == Double && !is_pick && self.rng.random_ratio(1, 4) => self.computed(column),
+            _ if sql_type == Double && !is_pick && self.rng.random_ratio(1, 4) => {
+                self.computed(column)
+            }
             _ => Argument::Column(column),
         };
         let filter = self.rng.random_ratio(1, 4).then(|| self.condition(1));
@@ -482,7 +502,9 @@ impl Generator {
             .collect();
         match self.rng.random() {
             true => Argument::Added(column, *doubles.choose(&mut self.rng).expect("doubles")),
-            false => Argument::Times(column, *[2.0, 0.1, -1.5].choose(&mut self.rng).expect("three")),
+            false => {
+                Argument::Times(column, *[2.0, 0.1, -1.5].choose(&mut self.rng).expect("three"))
+            }
         }
     }
 
@@ -490,10 +512,8 @@ impl Generator {
     fn double_call(&mut self) -> Call {
         loop {
             let (call, output) = self.call();
-            let plain = matches!(
-                call.function,
-                Function::Sum | Function::Avg | Function::Spread { .. }
-            );
+            let plain =
+                matches!(call.function, Function::Sum | Function::Avg | Function::Spread { .. });
             if plain && output == SqlType::Double {
                 return call;
             }
@@ -515,7 +535,8 @@ impl Generator {
             }
             2 => {
                 let (argument, filter) = (Argument::Row, Some(self.condition(1)));
-                let call = Call { function: Function::CountRows, argument, filter, frame: self.frame() };
+                let call =
+                    Call { function: Function::CountRows, argument, filter, frame: self.frame() };
                 let sql = format!("{} + 1", self.over(&call, over));
                 (Expression::Plus(call, 1), sql, SqlType::BigInt)
             }
@@ -582,8 +603,22 @@ fn double(rng: &mut StdRng, extreme: bool) -> f64 {
             return if double.is_finite() { double } else { 0.5 };
         }
         let extremes = [
-            0.0, -0.0, 5e-324, -5e-324, f64::MAX, -f64::MAX, 1e17, -1e17, 1.0, 1e308, 1e-308, 1e16,
-            9_007_199_254_740_992.0, 9_007_199_254_740_993.0, 0.1, f64::MIN_POSITIVE,
+            0.0,
+            -0.0,
+            5e-324,
+            -5e-324,
+            f64::MAX,
+            -f64::MAX,
+            1e17,
+            -1e17,
+            1.0,
+            1e308,
+            1e-308,
+            1e16,
+            9_007_199_254_740_992.0,
+            9_007_199_254_740_993.0,
+            0.1,
+            f64::MIN_POSITIVE,
         ];
         return *extremes.choose(rng).expect("extremes");
     }

@@ -12,7 +12,8 @@ pub type Triple = (usize, Vec<Value>, i64);
 /// The oracle over the events that have arrived so far.
 pub struct Judge<'a> {
     case: &'a Case,
-    history: &'a [Event],
+    /// The events, as they arrived.
+    pub history: &'a [Event],
     events: HashMap<(usize, Vec<Value>), Vec<&'a Event>>,
     values: HashMap<Triple, Value>,
 }
@@ -58,7 +59,9 @@ impl<'a> Judge<'a> {
         let mut known = Vec::new();
         for event in self.history.iter().filter(|event| event.time <= instant) {
             for feature in features {
-                let Kind::Windowed(stream, _) = self.case.definitions[*feature].kind else { continue };
+                let Kind::Windowed(stream, _) = self.case.definitions[*feature].kind else {
+                    continue;
+                };
                 let stream = &self.case.streams[stream];
                 let key: Vec<Value> = stream.keys.iter().map(|c| event.row[*c].clone()).collect();
                 let counts = stream.condition.as_ref().is_none_or(|c| c.holds(&event.row));
@@ -78,6 +81,10 @@ pub struct Tally {
     pub online: usize,
     /// The same of training queries.
     pub training: usize,
+    /// Those of them that are no values: the sum is out of range, the statement must fail.
+    pub overflows: usize,
+    /// Those of them that are NULL.
+    pub nulls: usize,
     /// Those that differed, and statements that failed.
     pub differ: usize,
     /// The kinds of differences that have been described.

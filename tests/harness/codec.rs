@@ -89,9 +89,10 @@ fn numeric(raw: &[u8]) -> Result<Value, Failure> {
     if cut.chars().any(|digit| digit != '0') {
         return Err("a numeric has digits beyond its scale".into());
     }
-    let magnitude: i128 = kept.trim_start_matches('0').parse().or_else(|error| {
-        if kept.chars().all(|digit| digit == '0') { Ok(0) } else { Err(error) }
-    })?;
+    let magnitude: i128 = kept
+        .trim_start_matches('0')
+        .parse()
+        .or_else(|error| if kept.chars().all(|digit| digit == '0') { Ok(0) } else { Err(error) })?;
     match *sign as u16 {
         0 => Ok(Value::Decimal(magnitude, scale)),
         0x4000 => Ok(Value::Decimal(-magnitude, scale)),

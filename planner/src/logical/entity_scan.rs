@@ -14,7 +14,7 @@ use datafusion::datasource::TableType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, TableProviderFilterPushDown, Volatility,
+    Signature, TableProviderFilterPushDown, Volatility, lit,
 };
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -100,6 +100,9 @@ pub fn key_values(filter: &Expr, name: &str) -> Option<KeyValues> {
             };
             value.column_refs().is_empty().then(|| KeyValues::List(vec![value.as_ref().clone()]))
         }
+        // What `key = true` and `key = false` are simplified to.
+        Expr::Column(_) if is_key(filter, name) => Some(KeyValues::List(vec![lit(true)])),
+        Expr::Not(inner) if is_key(inner, name) => Some(KeyValues::List(vec![lit(false)])),
         Expr::InList(list) if !list.negated && is_key(&list.expr, name) => {
             let constant = list.list.iter().all(|value| value.column_refs().is_empty());
             constant.then(|| KeyValues::List(list.list.clone()))

@@ -10,7 +10,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchemaRef, internal_err};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::Result;
-use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, TableScan, UserDefinedLogicalNodeCore,
 };
@@ -132,7 +132,8 @@ impl UserDefinedLogicalNodeCore for OnlineLookup {
     }
 }
 
-/// The rule: scans of entities become lookups.
+/// The rule: scans of entities become lookups. Conditions on the key may come down to one later,
+/// from above a point-in-time join: then it reads these keys instead of all.
 #[derive(Debug, Default)]
 pub struct PlanLookups;
 
@@ -150,6 +151,9 @@ impl OptimizerRule for PlanLookups {
         plan: LogicalPlan,
         _config: &dyn OptimizerConfig,
     ) -> Result<Transformed<LogicalPlan>> {
+        if let Some(narrowed) = narrow(&plan)? {
+            return Ok(Transformed::yes(narrowed));
+        }
         let LogicalPlan::TableScan(scan) = &plan else { return Ok(Transformed::no(plan)) };
         let Ok(provider) = source_as_provider(&scan.source) else {
             return Ok(Transformed::no(plan));
@@ -160,6 +164,30 @@ impl OptimizerRule for PlanLookups {
             Some(table) => Ok(Transformed::yes(lookup(scan, table)?)),
         }
     }
+}
+
+/// A filter over a lookup of all known keys that says which keys are wanted.
+fn narrow(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let LogicalPlan::Filter(filter) = plan else { return Ok(None) };
+    let LogicalPlan::Extension(extension) = filter.input.as_ref() else { return Ok(None) };
+    let Some(all) = extension.node.as_any().downcast_ref::<OnlineLookup>() else {
+        return Ok(None);
+    };
+    let filters = split_conjunction(&filter.predicate);
+    let chosen = match &all.keys {
+        None => choose_key_filters(&all.entity, &filters),
+        Some(_) => None,
+    };
+    let Some(chosen) = chosen else { return Ok(None) };
+    let fields = all.entity.key.iter();
+    let keys = fields.zip(&chosen).filter_map(|(f, &i)| key_values(filters[i], f.name())).collect();
+    let node = OnlineLookup { keys: Some(keys), ..all.clone() };
+    let lookup = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+    let rest = filters.iter().enumerate().filter(|(i, _)| !chosen.contains(i));
+    Ok(Some(match conjunction(rest.map(|(_, f)| (*f).clone())) {
+        None => lookup,
+        Some(rest) => LogicalPlanBuilder::from(lookup).filter(rest)?.build()?,
+    }))
 }
 
 fn lookup(scan: &TableScan, table: &EntityTable) -> Result<LogicalPlan> {

@@ -43,6 +43,9 @@ pub enum KeyColumn {
     Array(Arc<dyn PhysicalExpr>),
 }
 
+/// Keys encoded, and the same keys as columns.
+type Keys = (Vec<Box<[u8]>>, Vec<ArrayRef>);
+
 /// The calls of one track that a lookup needs.
 #[derive(Clone, Debug)]
 struct TrackRead {
@@ -156,7 +159,7 @@ impl OnlineLookupExec {
     }
 
     /// The keys to read, encoded and as columns. NULL is no key; duplicates are read once.
-    fn keys(&self, instant: Option<i64>) -> Result<(Vec<Box<[u8]>>, Vec<ArrayRef>)> {
+    fn keys(&self, instant: Option<i64>) -> Result<Keys> {
         let KeyAccess::Given(columns) = &self.keys else {
             let known = match instant {
                 None => Vec::new(),

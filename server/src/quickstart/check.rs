@@ -17,9 +17,11 @@ const SAMPLE_EVERY: usize = 97;
 /// How long before its scheduled departure a flight is predicted, in microseconds.
 const LEAD_MICROS: i64 = 3_600_000_000;
 
-/// The entities of the training set: name, key column, and its features there with their names in
-/// the training set.
-const ENTITIES: &[(&str, &str, &[(&str, &str)])] = &[
+/// An entity: its name, its key column, and its features with their names in the training set.
+type EntityColumns = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// The entities of the training set.
+const ENTITIES: &[EntityColumns] = &[
     (
         "airports",
         "origin",
