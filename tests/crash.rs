@@ -30,13 +30,14 @@ struct Server {
 
 impl Server {
     fn start(data: &Path) -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_asofdb"))
+        let child = Command::new(env!("CARGO_BIN_EXE_asofdb"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
-        let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let mut server = Server { child, port: 0 };
+        let mut log = BufReader::new(server.child.stderr.take().expect("stderr is piped"));
         let mut seen = String::new();
         loop {
             let mut line = String::new();
@@ -46,14 +47,10 @@ impl Server {
             if let Some(port) = port_in(&line) {
                 // Whoever writes to a full pipe waits.
                 std::thread::spawn(move || log.lines().for_each(drop));
-                return Server { child, port };
+                server.port = port;
+                return server;
             }
         }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().expect("the server runs");
-        self.child.wait().expect("the server ends");
     }
 
     async fn connect(&self) -> Client {
@@ -61,6 +58,14 @@ impl Server {
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("connects");
         tokio::spawn(connection);
         client
+    }
+}
+
+impl Drop for Server {
+    /// Kills it without warning.
+    fn drop(&mut self) {
+        self.child.kill().expect("the server runs");
+        self.child.wait().expect("the server ends");
     }
 }
 
@@ -236,7 +241,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_counts_twice() {
             ledger = Shared::default();
             let server = Server::start(folder.path());
             declare(&server.connect().await).await;
-            server.kill();
+            drop(server);
         }
         let server = Server::start(folder.path());
         let mut clients = Vec::new();
@@ -249,7 +254,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_counts_twice() {
         let task = checkpoint(server.connect().await, branch(&mut rng));
         clients.push(tokio::spawn(task));
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..400))).await;
-        server.kill();
+        drop(server);
         for client in clients {
             client.await.expect("a client ends with its connection");
         }
@@ -257,7 +262,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_counts_twice() {
         let client = server.connect().await;
         rows += verify(&client, &ledger).await;
         checked += verify_features(&client).await;
-        server.kill();
+        drop(server);
     }
     assert!(rows > 0, "no run got as far as an acknowledged row");
     println!("{runs} kills, {rows} rows and {checked} values checked: 0 lost, 0 doubled");

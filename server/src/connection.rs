@@ -7,6 +7,7 @@
 mod command;
 mod copy_in;
 mod extended;
+mod introspection;
 mod message;
 mod rows;
 mod settings;
@@ -262,7 +263,9 @@ impl Connection {
                 let done = Box::pin(self.extended(message)).await;
                 self.skip_until_sync = done.is_err();
                 self.settle(done)?;
-                if self.wire.is_full() {
+                // A client that waits for the answer to a Flush gets the error at once: what it
+                // sends next may be the Sync that it sends after an error only.
+                if self.skip_until_sync || self.wire.is_full() {
                     self.wire.flush().await.map_err(|_| Failure::Gone)?;
                 }
                 Ok(())

@@ -59,7 +59,7 @@ pub fn decode(parameter: Parameter<'_>, wanted: &DataType) -> Result<ScalarValue
                 (None, Some(_)) => DataType::Utf8,
                 (None, None) => wanted.clone(),
             };
-            let source = numeric_array(declared_type, &wanted).unwrap_or(source);
+            let source = special_array(declared_type, &wanted).unwrap_or(source);
             let mut builder = ColumnBuilder::new(&source)?;
             builder.append_binary(bytes)?;
             cast(scalar(&mut builder)?, &wanted, "")
@@ -85,13 +85,15 @@ fn is_text(declared: &Type) -> bool {
     matches!(*declared, Type::UNKNOWN | Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME)
 }
 
-/// The element type of a numeric array is the wanted one's, so that no digit is lost.
-fn numeric_array(declared: Option<&Type>, wanted: &DataType) -> Option<DataType> {
+/// Arrays of which the elements are read otherwise than [`arrow_type`] says: those of numeric as
+/// the wanted type, so that no digit is lost, those of oid as the four bytes they have.
+fn special_array(declared: Option<&Type>, wanted: &DataType) -> Option<DataType> {
     let Kind::Array(element) = declared?.kind() else { return None };
     match wanted {
         DataType::List(item) if *element == Type::NUMERIC && item.data_type().is_decimal() => {
             Some(wanted.clone())
         }
+        _ if *element == Type::OID => Some(DataType::new_list(DataType::Int32, true)),
         _ => None,
     }
 }

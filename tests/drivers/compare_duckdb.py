@@ -26,13 +26,18 @@ def windows(events, time, event_key, label_key, columns, frames, features):
 
 
 def latest(events, time, key, label_key, features):
-    """The last event at or before the instant; the later in the file of two at one time."""
+    """The last event at or before the instant, by number; the later in the file of two at one time."""
     outputs = ", ".join(f"{value} AS {name}" for name, value in features.items())
     names = ", ".join(f"e.{name}" for name in features)
-    return f"""SELECT l.flight_id, {names} FROM labels l ASOF LEFT JOIN (
-        SELECT {key} AS k, {time} AS t, pos, {outputs} FROM {events}
-        QUALIFY row_number() OVER (PARTITION BY k, t ORDER BY pos DESC) = 1) e
-        ON e.k = l.{label_key} AND e.t <= l.t"""
+    return f"""WITH e AS (
+        SELECT {key} AS k, {time} AS t, {outputs},
+               row_number() OVER (PARTITION BY {key} ORDER BY {time}, pos) AS number FROM {events}),
+      u AS (SELECT k, t, number, NULL AS flight_id FROM e
+            UNION ALL SELECT {label_key}, t, NULL, flight_id FROM labels),
+      l AS (SELECT flight_id, k, max(number) OVER (PARTITION BY k ORDER BY t
+                   RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS number
+            FROM u QUALIFY flight_id IS NOT NULL)
+      SELECT l.flight_id, {names} FROM l LEFT JOIN e ON e.k = l.k AND e.number = l.number"""
 
 
 EVENT = "FILTER (flight_id IS NULL)"

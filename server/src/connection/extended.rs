@@ -18,6 +18,7 @@ use pgwire::messages::response::EmptyQueryResponse;
 use postgres_types::Type;
 
 use super::command::{self, Answer};
+use super::introspection;
 use super::message::{Bind, Frontend, Target};
 use super::rows::{Interrupt, Progress, Rows};
 use super::{Connection, Failure, Reply};
@@ -118,6 +119,10 @@ impl Connection {
     }
 
     async fn parse(&mut self, name: String, sql: String, types: &[u32]) -> Reply {
+        let (sql, types) = match introspection::substitute(&sql) {
+            Some(substitute) => (substitute.sql, substitute.parameters),
+            None => (sql, types.to_vec()),
+        };
         if !name.is_empty() {
             if self.statements.contains_key(&name) {
                 let message = format!("prepared statement \"{name}\" already exists");
