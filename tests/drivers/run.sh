@@ -10,7 +10,9 @@ asofdb=$target/$([ "$profile" = dev ] && echo debug || echo "$profile")/asofdb
 
 command -v psql >/dev/null || { apt-get update -qq && apt-get install -y -qq postgresql-client; }
 venv=$target/drivers-venv
-[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+# Debian's python3 comes without venv.
+[ -x "$venv/bin/pip" ] || python3 -m venv "$venv" ||
+  { apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv "$venv"; }
 "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/drivers/requirements.txt
 
 work=$(mktemp -d)

@@ -11,6 +11,7 @@ use crate::database::{Database, Inner};
 use crate::error::{Error, ObjectKind, Result};
 use crate::feature::{assemble::assemble, split};
 use crate::session::Outcome;
+use crate::statement::{create_view, drop};
 use crate::track::Track;
 
 /// Declares features: all of the statement or none.
@@ -42,6 +43,24 @@ pub async fn run(database: &Database, create: &CreateFeatures) -> Result<Outcome
     Ok(Outcome::Done { tag: tag.into(), notices })
 }
 
+/// Fails if a view on `entity` has no plan under `next`, for a feature that it reads went.
+async fn check_views(inner: &Arc<Inner>, entity: &str, next: &Arc<Catalog>) -> Result<()> {
+    let mut broken = Vec::new();
+    for view in drop::views_on(next, entity) {
+        if create_view::plan(inner, next, &view).await.is_err() {
+            broken.push(format!("view {view}"));
+        }
+    }
+    match broken.is_empty() {
+        true => Ok(()),
+        false => Err(Error::InUse {
+            kind: ObjectKind::Entity,
+            name: entity.to_owned(),
+            dependents: broken,
+        }),
+    }
+}
+
 /// Makes `definitions` the features of an entity. New tracks are filled first, then the catalog
 /// changes, then old tracks go: a reader sees the old features or the new ones, each whole.
 pub async fn change(
@@ -65,8 +84,12 @@ pub async fn change(
             return Err(error);
         }
     }
-    next.add(&entity.name, Relation::Entity(Arc::new(assembled)), true)?;
-    if let Err(error) = inner.publish_catalog(next) {
+    let changed = async {
+        next.add(&entity.name, Relation::Entity(Arc::new(assembled)), true)?;
+        check_views(inner, &entity.name, &Arc::new(next.clone())).await?;
+        inner.publish_catalog(next)
+    };
+    if let Err(error) = changed.await {
         for track in &added {
             inner.timelines.remove(track)?;
         }

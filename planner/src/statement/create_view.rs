@@ -5,8 +5,8 @@ use std::sync::Arc;
 use asofdb_sql::{CreateView, fold};
 
 use crate::catalog::document::check_name;
-use crate::catalog::{Relation, View};
-use crate::database::Database;
+use crate::catalog::{Catalog, Relation, View};
+use crate::database::{Database, Inner};
 use crate::error::Result;
 use crate::session::Outcome;
 
@@ -26,13 +26,18 @@ pub async fn run(database: &Database, create: &CreateView) -> Result<Outcome> {
     let definition = CreateView { if_not_exists: false, or_replace: false, ..create.clone() };
     let view = View { name: name.clone(), definition };
     next.add(&name, Relation::View(Arc::new(view)), create.or_replace)?;
-    let planned = Arc::new(next.clone());
-    let probe = format!("SELECT * FROM {}", asofdb_sql::ident(&name));
-    for parsed in asofdb_sql::parse(&probe)? {
-        if let asofdb_sql::Statement::Query(query) = parsed.statement {
-            inner.planning.plan_query(&planned, &query).await?;
-        }
-    }
+    plan(inner, &Arc::new(next.clone()), &name).await?;
     inner.publish_catalog(next)?;
     Ok(Outcome::done(TAG))
+}
+
+/// Plans a view under a catalog, to see whether it can be.
+pub async fn plan(inner: &Arc<Inner>, catalog: &Arc<Catalog>, name: &str) -> Result<()> {
+    let probe = format!("SELECT * FROM {}", asofdb_sql::ident(name));
+    for parsed in asofdb_sql::parse(&probe)? {
+        if let asofdb_sql::Statement::Query(query) = parsed.statement {
+            inner.planning.plan_query(catalog, &query).await?;
+        }
+    }
+    Ok(())
 }

@@ -70,7 +70,7 @@ fn features_on(catalog: &Catalog, name: &str) -> Vec<(String, String)> {
 }
 
 /// The views that name a relation, directly.
-fn views_on(catalog: &Catalog, name: &str) -> Vec<String> {
+pub fn views_on(catalog: &Catalog, name: &str) -> Vec<String> {
     let reads = |view: &crate::catalog::View| {
         asofdb_sql::rewrite::find_relations(&view.definition.query)
             .iter()
@@ -170,5 +170,17 @@ async fn remove_features(
     }
     let kept = entity.features.iter().filter(|f| !gone.contains(&f.name));
     let definitions: Vec<_> = kept.map(|f| f.definition.clone()).collect();
-    change(inner, catalog, entity, &definitions).await
+    match change(inner, catalog, entity, &definitions).await {
+        Err(Error::InUse { dependents, .. }) if cascade => {
+            for view in dependents.iter().filter_map(|d| d.strip_prefix("view ")) {
+                Box::pin(drop_relation(inner, ObjectKind::View, view, true)).await?;
+            }
+            change(inner, &inner.catalog(), entity, &definitions).await
+        }
+        Err(Error::InUse { dependents, .. }) => {
+            let name = names.iter().cloned().collect::<Vec<_>>().join(", ");
+            Err(Error::InUse { kind: ObjectKind::Feature, name, dependents })
+        }
+        done => done,
+    }
 }
