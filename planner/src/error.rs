@@ -142,6 +142,9 @@ pub enum Error {
         /// The reason.
         source: std::io::Error,
     },
+    /// A feature was replaced or dropped while a statement read it. SQLSTATE 40001.
+    #[error("the features changed while the statement ran")]
+    Changed,
     /// The database is closing. SQLSTATE 57P01.
     #[error("the database is shutting down")]
     Closing,
@@ -170,6 +173,7 @@ impl Error {
             Error::Undefined { nearest: Some(name), .. } => {
                 Some(format!("Did you mean \"{name}\"?"))
             }
+            Error::Changed => Some("Run it again.".into()),
             Error::InUse { .. } => Some("Use DROP ... CASCADE to drop them too.".into()),
             Error::Definition { hint, .. } | Error::Unsupported { hint, .. } => hint.clone(),
             Error::FileNotAllowed { allowed, .. } if allowed.is_empty() => {

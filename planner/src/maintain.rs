@@ -55,6 +55,7 @@ impl Timelines {
 
     /// Forgets a track and its timelines.
     pub fn remove(&self, track: &Track) -> Result<()> {
+        track.retire();
         if let Some(tracks) = self.live.write().get_mut(&track.stream.source.id) {
             tracks.retain(|live| live.track.id != track.id);
         }
@@ -141,7 +142,8 @@ impl Timelines {
                 None => out.append_empty_row(&track.layout),
             };
         })?;
-        Ok(result?)
+        result?;
+        not_retired(track)
     }
 
     /// The keys with an event on any of `tracks` at or before `instant`, encoded, in their order.
@@ -159,8 +161,17 @@ impl Timelines {
                     known.insert(key);
                 }
             }
+            not_retired(track)?;
         }
         Ok(known.into_iter().collect())
+    }
+}
+
+/// An answer from timelines that may have been gone is none.
+fn not_retired(track: &Track) -> Result<()> {
+    match track.is_retired() {
+        true => Err(Error::Changed),
+        false => Ok(()),
     }
 }
 

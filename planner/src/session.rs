@@ -181,7 +181,21 @@ impl Session {
             }
         };
         match (&prepared.parsed.statement, &prepared.plan) {
-            (Statement::Query(_), Some(planned)) => self.query(planned, parameters).await,
+            (Statement::Query(_), Some(planned)) => {
+                match self.query(planned, parameters.clone()).await {
+                    // The features changed between the planning and the reading.
+                    Err(Error::Changed) => {
+                        let renewed = self
+                            .prepare_shared(Arc::clone(&prepared.parsed), prepared.declared.clone())
+                            .await?;
+                        match &renewed.plan {
+                            Some(planned) => self.query(planned, parameters).await,
+                            None => Err(Error::Changed),
+                        }
+                    }
+                    done => done,
+                }
+            }
             (Statement::Insert(insert), Some(planned)) => {
                 let stream = self.stream(planned, parameters).await?;
                 statement::insert::run(&self.database, &planned.catalog, insert, stream).await

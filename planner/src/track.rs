@@ -3,6 +3,7 @@
 //! point-in-time join, and row by row in the maintenance of the online state.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{
     ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt64Array,
@@ -76,6 +77,8 @@ pub struct Track {
     pub columns: Vec<Expr>,
     /// Columns and calls as the kernels know them.
     pub layout: Arc<Layout>,
+    /// Set before its timelines go; what was read from them after that counts for nothing.
+    retired: AtomicBool,
 }
 
 impl Track {
@@ -101,7 +104,17 @@ impl Track {
             .collect();
         let types = columns.iter().map(|c| expr_type(c, &schema)).collect::<Result<Vec<_>>>()?;
         let layout = Arc::new(Layout::new(types, bound)?);
-        Ok(Track { id, stream, calls, columns, layout })
+        Ok(Track { id, stream, calls, columns, layout, retired: AtomicBool::new(false) })
+    }
+
+    /// Says that the timelines are about to go.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the timelines are gone or about to go.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 
     /// Whether both compute the same.
