@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array,
+    new_null_array,
 };
 use arrow::compute::{cast, concat, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimestampMicrosecondType};
 use asofdb_udfs::Outputs;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -150,11 +151,16 @@ impl OnlineLookupExec {
         let options = RecordBatchOptions::new().with_row_count(Some(encoded.len()));
         let read =
             RecordBatch::try_new_with_options(Arc::clone(&self.read_schema), columns, &options)?;
-        let outputs = self
-            .outputs
-            .iter()
-            .map(|output| output.evaluate(&read)?.into_array(read.num_rows()))
-            .collect::<Result<Vec<_>>>()?;
+        let schema = self.schema();
+        let output = |(expr, field): (&Arc<dyn PhysicalExpr>, &FieldRef)| {
+            // Without an instant no feature has a value, whatever its expression makes of NULL.
+            match instant.is_none() && self.entity.feature(field.name()).is_some() {
+                true => Ok(new_null_array(field.data_type(), read.num_rows())),
+                false => expr.evaluate(&read)?.into_array(read.num_rows()),
+            }
+        };
+        let outputs = self.outputs.iter().zip(schema.fields());
+        let outputs = outputs.map(output).collect::<Result<Vec<_>>>()?;
         Ok(RecordBatch::try_new_with_options(self.schema(), outputs, &options)?)
     }
 
