@@ -142,6 +142,14 @@ pub enum Error {
         /// The reason.
         source: std::io::Error,
     },
+    /// More columns than a relation may have. SQLSTATE 54011.
+    #[error("{count} columns are more than the {limit} that a relation may have")]
+    TooManyColumns {
+        /// How many were asked for.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// A feature was replaced or dropped while a statement read it. SQLSTATE 40001.
     #[error("the features changed while the statement ran")]
     Changed,

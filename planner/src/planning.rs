@@ -2,6 +2,7 @@
 //! and operators, and nothing that reaches the file system.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
@@ -23,7 +24,7 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
-use sqlparser::ast::{self, Query, Statement};
+use sqlparser::ast::{self, Query, Statement, Visit, Visitor};
 
 use crate::catalog::{Catalog, Relation};
 use crate::error::{Error, Result};
@@ -126,10 +127,34 @@ async fn plan_statement(
             _ => false,
         }
     };
+    check_width(&statement)?;
     asofdb_sql::rewrite::version_entities(&mut statement, &is_entity);
     let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
     let plan = state.statement_to_plan(statement).await.map_err(Error::from_datafusion)?;
     infer_array_parameters(plan)
+}
+
+/// The columns that a relation may have, as in PostgreSQL. Planning takes time that grows with the
+/// square of their number.
+pub const COLUMNS_MAX: usize = 1664;
+
+/// Refuses lists of columns that are too long before anything is planned.
+fn check_width(statement: &Statement) -> Result<()> {
+    struct Widest(usize);
+    impl Visitor for Widest {
+        type Break = ();
+
+        fn pre_visit_select(&mut self, select: &ast::Select) -> ControlFlow<()> {
+            self.0 = self.0.max(select.projection.len());
+            ControlFlow::Continue(())
+        }
+    }
+    let mut widest = Widest(0);
+    let _ = statement.visit(&mut widest);
+    match widest.0 {
+        count if count > COLUMNS_MAX => Err(Error::TooManyColumns { count, limit: COLUMNS_MAX }),
+        _ => Ok(()),
+    }
 }
 
 /// In `key = ANY ($1)` the parameter is an array of the key's type, which DataFusion leaves open.

@@ -73,6 +73,7 @@ pub fn of_planner(source: &Error, sql: &str) -> ErrorInfo {
             std::io::ErrorKind::PermissionDenied => "42501",
             _ => "58030",
         }),
+        Error::TooManyColumns { .. } => info("54011"),
         Error::Changed => info("40001"),
         Error::Closing => info("57P01"),
         Error::Aggregate(source) => of_aggregate(source),

@@ -26,7 +26,7 @@ trap finish EXIT
 
 passed=0
 # Each driver gets an empty database: they all run the same script.
-for driver in psql psycopg asyncpg; do
+for driver in psql psycopg asyncpg hostile; do
   "$asofdb" serve --listen 127.0.0.1:0 --data "$work/$driver" 2>"$work/$driver.log" &
   server=$!
   port=
@@ -38,6 +38,7 @@ for driver in psql psycopg asyncpg; do
   [ -n "$port" ] || { cat "$work/$driver.log"; exit 1; }
   case $driver in
     psql) tests/drivers/psql.sh "$port" ;;
+    hostile) "$venv/bin/python" tests/drivers/hostile.py "$port" ;;
     *) "$venv/bin/python" "tests/drivers/with_$driver.py" "$port" ;;
   esac
   kill -TERM "$server"

@@ -12,6 +12,7 @@ use crate::catalog::{Catalog, Connector, Entity, POSITION, Relation, Source, Vie
 use crate::data::SourceData;
 use crate::error::{Error, ObjectKind, Result};
 use crate::feature::assemble::assemble;
+use crate::planning::COLUMNS_MAX;
 use crate::types::arrow_type;
 
 /// The format of [`Document`]. Others are refused.
@@ -137,6 +138,10 @@ pub fn build_source(
 ) -> Result<Source> {
     let name = fold(&definition.name);
     check_name(&name)?;
+    if definition.columns.len() > COLUMNS_MAX {
+        let count = definition.columns.len();
+        return Err(Error::TooManyColumns { count, limit: COLUMNS_MAX });
+    }
     let mut fields = Vec::new();
     for column in &definition.columns {
         let name = fold(&column.name);
