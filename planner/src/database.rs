@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::backfill::backfill;
 use crate::catalog::document::Document;
-use crate::catalog::{Catalog, Connector, Source};
+use crate::catalog::{Catalog, Source};
 use crate::data::SourceData;
 use crate::error::{Error, Result};
 use crate::ingest::{Ingest, decode};
@@ -18,6 +18,7 @@ use crate::maintain::Timelines;
 use crate::planning::Planning;
 use crate::session::Session;
 use crate::source_file::number_rows;
+use crate::statement::create_source;
 use crate::task::to_the_end;
 
 /// What a database is opened with.
@@ -72,9 +73,10 @@ impl Database {
             Some(bytes) => Document::from_bytes(&bytes)?.catalog(
                 &planning.state(&Arc::new(Catalog::default())),
                 &|id| Arc::new(SourceData::new(manifest.files(id).to_vec())),
-                &|definition| connector(definition, &options.import_dirs),
+                &|definition| create_source::connector(definition, &options.import_dirs),
             )?,
         };
+        drop_orphans(&history, &catalog).await?;
         let log = open_log(&dir.join("log"), manifest.covered.max(1), &catalog)?;
         let published = log.next_position();
         let ingest = Ingest::new(log, Arc::clone(&timelines), published);
@@ -145,12 +147,16 @@ impl Inner {
     }
 }
 
-/// Where the rows of a source live.
-pub fn connector(
-    definition: &asofdb_sql::CreateSource,
-    import_dirs: &[PathBuf],
-) -> Result<Connector> {
-    crate::statement::create_source::connector(definition, import_dirs)
+/// Forgets the files of sources that the catalog no longer has: a crash may have come between the
+/// change of the catalog and that of the manifest.
+async fn drop_orphans(history: &History, catalog: &Catalog) -> Result<()> {
+    let manifest = history.manifest();
+    for stream in manifest.streams.keys() {
+        if !catalog.sources().any(|source| source.id == *stream) {
+            history.drop_stream(*stream).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens the log and puts its rows into their sources' tails.
