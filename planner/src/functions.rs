@@ -6,11 +6,12 @@ use datafusion::error::Result;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+    AggregateUDF, ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
     when,
 };
 use datafusion::scalar::ScalarValue;
 
+use crate::checked::CheckedSum;
 use crate::types::{UTC, instant_type};
 
 /// The version that clients see: the PostgreSQL that the wire protocol follows, then ours.
@@ -31,6 +32,7 @@ const CONSTANTS: &[(&str, &str)] = &[
 pub fn register(state: &mut SessionState) -> Result<()> {
     state.register_udf(ScalarUDF::from(Now::new()).into())?;
     state.register_udf(ScalarUDF::from(NullIf::new()).into())?;
+    state.register_udaf(AggregateUDF::from(CheckedSum::new()).into())?;
     for (name, value) in CONSTANTS {
         state.register_udf(ScalarUDF::from(Constant::new(name, value)).into())?;
     }

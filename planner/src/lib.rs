@@ -5,6 +5,7 @@
 
 mod backfill;
 mod catalog;
+mod checked;
 mod data;
 mod database;
 mod error;

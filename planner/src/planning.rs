@@ -27,6 +27,7 @@ use object_store::ObjectStore;
 use sqlparser::ast::{self, Query, Statement, Visit, Visitor};
 
 use crate::catalog::{Catalog, Relation};
+use crate::checked::CheckArithmetic;
 use crate::error::{Error, Result};
 use crate::functions;
 use crate::logical::entity_scan::EntityTable;
@@ -64,6 +65,7 @@ impl Planning {
             .with_default_features()
             .with_type_planner(Arc::new(AsofTypes))
             .with_query_planner(Arc::new(AsofQueryPlanner::new(timelines)))
+            .with_analyzer_rule(Arc::new(CheckArithmetic))
             .with_optimizer_rules(rules())
             .build();
         state.register_relation_planner(Arc::new(VersionedRelations))?;

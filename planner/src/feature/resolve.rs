@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Volatility, cast};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias};
 
+use crate::checked::check_arithmetic;
 use crate::error::{Error, Result};
 use crate::types::{instant_type, sql_name};
 
@@ -39,6 +40,7 @@ impl Resolver<'_> {
         // Simplified, for some functions (coalesce) are only defined by what they simplify to.
         let simplifier = ExprSimplifier::new(context);
         let coerced = simplifier.coerce(planned, self.schema).map_err(Error::from_datafusion)?;
+        let coerced = check_arithmetic(coerced, self.schema).map_err(Error::from_datafusion)?.data;
         let coerced = simplifier.simplify(coerced).map_err(Error::from_datafusion)?;
         // Types that only functions return become those that columns can have.
         let data_type = coerced.get_type(self.schema).map_err(Error::from_datafusion)?;
