@@ -26,7 +26,7 @@ use scope::Scopes;
 ///
 /// The rewrite is applied everywhere in the query, and a second time it changes nothing.
 pub fn nest_versioned_joins(query: &mut Query, is_entity: &dyn Fn(&ObjectName) -> bool) {
-    let mut nester = Nester { scopes: Scopes::default(), is_entity };
+    let mut nester = Nester { scopes: Scopes::default(), is_entity, versions: false };
     let _: ControlFlow<()> = query.visit(&mut nester);
 }
 
@@ -90,6 +90,8 @@ impl Visitor for Relations {
 struct Nester<'f> {
     scopes: Scopes,
     is_entity: &'f dyn Fn(&ObjectName) -> bool,
+    /// Whether entities are given the version that they lack.
+    versions: bool,
 }
 
 impl VisitorMut for Nester<'_> {
@@ -102,6 +104,17 @@ impl VisitorMut for Nester<'_> {
 
     fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
         self.scopes.leave();
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, version: version @ None, args: None, .. } = factor
+            && self.versions
+            && !self.scopes.shadows(&fold_name(name))
+            && (self.is_entity)(name)
+        {
+            *version = Some(version::now());
+        }
         ControlFlow::Continue(())
     }
 

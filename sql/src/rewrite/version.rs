@@ -3,54 +3,23 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Ident, ObjectName, Query, Statement, TableFactor, TableVersion, VisitMut, VisitorMut,
+    Expr, Function, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Statement,
+    TableVersion, VisitMut,
 };
 
 use super::{Nester, Scopes};
-use crate::name::fold_name;
 
 /// Gives every entity that has no clause `FOR SYSTEM_TIME AS OF now()`, and nests its joins as
 /// [`super::nest_versioned_joins`] does. Afterwards the clause alone tells an entity from a common
 /// table expression of the same name.
 pub fn version_entities(statement: &mut Statement, is_entity: &dyn Fn(&ObjectName) -> bool) {
-    let mut versioner = Versioner { scopes: Scopes::default(), is_entity };
-    let _: ControlFlow<()> = statement.visit(&mut versioner);
-    let mut nester = Nester { scopes: Scopes::default(), is_entity };
+    let mut nester = Nester { scopes: Scopes::default(), is_entity, versions: true };
     let _: ControlFlow<()> = statement.visit(&mut nester);
 }
 
-struct Versioner<'f> {
-    scopes: Scopes,
-    is_entity: &'f dyn Fn(&ObjectName) -> bool,
-}
-
-impl VisitorMut for Versioner<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        self.scopes.enter(query);
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.scopes.leave();
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        if let TableFactor::Table { name, version: version @ None, args: None, .. } = factor
-            && !self.scopes.shadows(&fold_name(name))
-            && (self.is_entity)(name)
-        {
-            *version = Some(TableVersion::ForSystemTimeAsOf(now()));
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-fn now() -> Expr {
-    use sqlparser::ast::{Function, FunctionArgumentList, FunctionArguments};
-    Expr::Function(Function {
+/// `FOR SYSTEM_TIME AS OF now()`
+pub(super) fn now() -> TableVersion {
+    TableVersion::ForSystemTimeAsOf(Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new("now")]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
@@ -63,7 +32,7 @@ fn now() -> Expr {
         null_treatment: None,
         over: None,
         within_group: Vec::new(),
-    })
+    }))
 }
 
 #[cfg(test)]
