@@ -126,6 +126,12 @@ pub enum Error {
         /// How many were bound.
         given: usize,
     },
+    /// A parameter that no statement can have. SQLSTATE 42P02.
+    #[error("there is no parameter {id}")]
+    NoParameter {
+        /// The parameter as given.
+        id: String,
+    },
     /// A file outside of the directories allowed. SQLSTATE 42501.
     #[error("access to file \"{path}\" is not allowed")]
     FileNotAllowed {

@@ -15,6 +15,7 @@ mod ingest;
 mod logical;
 mod maintain;
 mod operator;
+mod parameters;
 mod planning;
 mod relation;
 mod session;

@@ -1,7 +1,6 @@
 //! DataFusion, set up as the planner and engine of AsofDB: our catalog, types, relations, rules
 //! and operators, and nothing that reaches the file system.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -335,18 +334,4 @@ impl CatalogSchema {
         let renamed: Vec<_> = renamed.collect();
         datafusion::logical_expr::LogicalPlanBuilder::from(plan).project(renamed)?.build()
     }
-}
-
-/// The parameters' types, `$1` first, as far as the plan tells them.
-pub fn parameter_types(plan: &LogicalPlan) -> Result<Vec<DataType>> {
-    let types: HashMap<_, _> = plan.get_parameter_types()?;
-    let index = |name: &str| name.trim_start_matches('$').parse::<usize>().unwrap_or(0);
-    let count = types.keys().map(|name| index(name)).max().unwrap_or(0);
-    let mut ordered = vec![DataType::Null; count];
-    for (name, data_type) in types {
-        if let (Some(place), Some(data_type)) = (index(&name).checked_sub(1), data_type) {
-            ordered[place] = data_type;
-        }
-    }
-    Ok(ordered)
 }

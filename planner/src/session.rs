@@ -15,7 +15,7 @@ use datafusion::scalar::ScalarValue;
 use crate::catalog::{Catalog, Source};
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::planning::parameter_types;
+use crate::parameters::{parameter_types, result_schema};
 use crate::statement;
 
 /// A statement with its parameters' and result's types known.
@@ -139,16 +139,11 @@ impl Session {
         };
         let (parameters, schema) = match &plan {
             Some(plan) => {
-                let mut types = parameter_types(plan)?;
-                for (index, declared) in declared.iter().enumerate() {
-                    match (types.get_mut(index), declared) {
-                        (Some(open @ DataType::Null), Some(declared)) => *open = declared.clone(),
-                        (None, declared) => types.push(declared.clone().unwrap_or(DataType::Null)),
-                        _ => {}
-                    }
-                }
+                let types = parameter_types(plan, &declared)?;
                 let rows = matches!(parsed.statement, Statement::Query(_));
-                (types, rows.then(|| Arc::new(plan.schema().as_arrow().clone())))
+                let described = || result_schema(&planning.state(&catalog), plan, &types);
+                let schema = rows.then(described).transpose()?;
+                (types, schema)
             }
             None => (Vec::new(), statement::result_schema(&parsed.statement)),
         };

@@ -67,6 +67,7 @@ pub fn of_planner(source: &Error, sql: &str) -> ErrorInfo {
             info
         }
         Error::ParameterCount { .. } => info("08P01"),
+        Error::NoParameter { .. } => info("42P02"),
         Error::FileNotAllowed { .. } => info("42501"),
         Error::File { source: reason, .. } => info(match reason.kind() {
             std::io::ErrorKind::NotFound => "58P01",

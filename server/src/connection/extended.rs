@@ -332,10 +332,8 @@ impl Connection {
             outcome.map_err(|e| Failure::from(sqlstate::of_planner(&e, &statement.sql)))?;
         match outcome {
             Outcome::Rows { tag, stream } => {
-                let columns = stream.schema().fields().len();
-                if columns != binary.len() {
-                    let message = "cached plan must not change result type";
-                    return Err(sqlstate::error("0A000", message).into());
+                if !same_types(&stream.schema(), prepared.schema.as_ref()) {
+                    return Err(another_type());
                 }
                 Ok(Some(Rows::new(stream, binary.to_vec(), tag)))
             }
@@ -356,6 +354,21 @@ impl Connection {
             }
         }
     }
+}
+
+/// Whether a result has the columns that the client was told of: it reads their bytes as those.
+fn same_types(found: &SchemaRef, described: Option<&SchemaRef>) -> bool {
+    let types = |schema: &SchemaRef| {
+        schema.fields().iter().map(|field| pg_type(field.data_type())).collect::<Vec<_>>()
+    };
+    described.is_some_and(|described| types(found) == types(described))
+}
+
+/// Drivers that keep statements know it by the routine, and prepare the statement again.
+fn another_type() -> Failure {
+    let mut info = sqlstate::error("0A000", "cached plan must not change result type");
+    info.routine = Some("RevalidateCachedQuery".to_owned());
+    info.into()
 }
 
 fn no_portal(name: &str) -> Failure {
