@@ -3,10 +3,12 @@
 //! 1. For every distinct frame the window `[lo, hi)` of every row is found by galloping from the
 //!    row before (`windows`).
 //! 2. For every distinct (aggregate, argument, filter) one kernel runs over the windows of each
-//!    of its frames: sums slide (`slide`), `min` and `max` keep a deque, counts are differences
+//!    of its frames: sums slide (`slide`), what cannot be taken back goes
+//!    through a queue (`queue`), `min` and `max` keep a deque, counts are differences
 //!    of prefix counts, first and last are an index (see `aggregate`).
 
 mod input;
+mod queue;
 pub(crate) mod slide;
 mod windows;
 

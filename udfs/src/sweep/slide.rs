@@ -1,5 +1,7 @@
-//! The kernel of invertible aggregates: one state that slides from window to window.
+//! The kernel of aggregates that have no other: one state that slides from window to window if
+//! values can be taken back, else a queue.
 
+use super::queue::Queue;
 use super::{Input, Window};
 use crate::aggregate::Meta;
 use crate::error::Error;
@@ -37,13 +39,20 @@ fn slide<M: Monoid>(
 ) -> Result<(), Error> {
     let builder = M::Output::builder(output).ok_or(Error::Internal("output of another kind"))?;
     let mut state = monoid.identity();
+    let mut queue = Queue::new(monoid);
     let mut last = Window::EMPTY;
     for &window in windows {
         if window.is_null() {
             M::Output::push(builder, None);
             continue;
         }
-        if M::INVERTIBLE && last.distance(window) <= window.len() {
+        if !M::INVERTIBLE {
+            state = queue.state_of(monoid, window, |state, row| {
+                if is_visible(row) {
+                    monoid.insert(state, M::Input::get(run, row));
+                }
+            });
+        } else if last.distance(window) <= window.len() {
             let step = last.step_to(window);
             for row in step.inserted.into_iter().flatten().filter(|&row| is_visible(row)) {
                 monoid.insert(&mut state, M::Input::get(run, row));
