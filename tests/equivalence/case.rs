@@ -201,6 +201,9 @@ impl Case {
             Function::Last { ignore_nulls: true } => ("last_value", "", " IGNORE NULLS"),
             Function::BoolAnd => ("bool_and", "", ""),
             Function::BoolOr => ("bool_or", "", ""),
+            Function::BitAnd => ("bit_and", "", ""),
+            Function::BitOr => ("bit_or", "", ""),
+            Function::BitXor => ("bit_xor", "", ""),
         };
         let filter = match &call.filter {
             None => String::new(),

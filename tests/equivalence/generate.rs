@@ -467,6 +467,10 @@ impl Generator {
         } else {
             choices.extend([(Function::Min, sql_type), (Function::Max, sql_type)]);
         }
+        if matches!(sql_type, SmallInt | Integer | BigInt) {
+            let bits = [Function::BitAnd, Function::BitOr, Function::BitXor];
+            choices.extend(bits.map(|function| (function, sql_type)));
+        }
         if sql_type.is_number() {
             let sum = match sql_type {
                 SmallInt | Integer | BigInt => BigInt,

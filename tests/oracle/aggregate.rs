@@ -46,6 +46,12 @@ pub enum Function {
     BoolAnd,
     /// `bool_or`
     BoolOr,
+    /// `bit_and`
+    BitAnd,
+    /// `bit_or`
+    BitOr,
+    /// `bit_xor`
+    BitXor,
 }
 
 /// What an aggregate is applied to.
@@ -95,6 +101,9 @@ impl Call {
             Function::Max => or_null(present.into_iter().max_by(|a, b| a.order(b))),
             Function::BoolAnd => Value::Bool(!present.contains(&&Value::Bool(false))),
             Function::BoolOr => Value::Bool(present.contains(&&Value::Bool(true))),
+            Function::BitAnd => bits(&present, |with| with == present.len()),
+            Function::BitOr => bits(&present, |with| with > 0),
+            Function::BitXor => bits(&present, |with| with % 2 == 1),
             Function::Sum => sum(&present),
             Function::Avg => avg(&present),
             Function::Spread { sample, root } => spread(&present, sample, root),
@@ -128,6 +137,21 @@ fn distinct(values: &[&Value]) -> i64 {
         other => (*other).clone(),
     };
     values.iter().map(identity).collect::<HashSet<_>>().len() as i64
+}
+
+/// The integer of the bits for which `is_set` holds of how many values have the bit.
+fn bits(values: &[&Value], is_set: impl Fn(usize) -> bool) -> Value {
+    let mut result = 0;
+    for bit in 0..64 {
+        let has_bit = |value: &&&Value| match value {
+            Value::Int(value) => (value >> bit) & 1 == 1,
+            other => unreachable!("{other:?} among integers"),
+        };
+        if is_set(values.iter().filter(has_bit).count()) {
+            result |= 1 << bit;
+        }
+    }
+    Value::Int(result)
 }
 
 /// The numbers of one type.

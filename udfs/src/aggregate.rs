@@ -3,6 +3,7 @@
 //! A new aggregate is one file under `aggregate/` and one line in `FAMILIES`; the laws then run
 //! over it by themselves. This file knows no window and no timeline.
 
+mod bits;
 mod boolean;
 mod count;
 mod distinct;
@@ -25,8 +26,15 @@ use crate::sweep::{Input, Window};
 use crate::timeline::{Summaries, View};
 
 /// Every family of aggregates. The first that has the name (and takes DISTINCT, if asked) binds.
-const FAMILIES: &[Family] =
-    &[count::FAMILY, sum::FAMILY, moments::FAMILY, extreme::FAMILY, pick::FAMILY, boolean::FAMILY];
+const FAMILIES: &[Family] = &[
+    count::FAMILY,
+    sum::FAMILY,
+    moments::FAMILY,
+    extreme::FAMILY,
+    pick::FAMILY,
+    boolean::FAMILY,
+    bits::FAMILY,
+];
 
 /// A family: aggregates that share their code.
 pub(crate) struct Family {

@@ -42,5 +42,7 @@ fn every_documented_combination_binds() {
     assert_eq!(count("sum"), 8);
     assert_eq!(count("stddev_samp"), 8);
     assert_eq!(count("bool_and"), 1);
+    assert_eq!(count("bit_and"), 3);
+    assert_eq!(count("bit_xor"), 3);
     assert!(bind("sum", false, false, Some(&DataType::Date32)).is_err());
 }

@@ -32,6 +32,9 @@ pub(super) fn aggregate(meta: &Meta, rows: &[Option<Datum>]) -> Result<Option<Da
         _ if values.is_empty() => None,
         ("bool_and", _) => Some(Datum::Bool(!values.contains(&&Datum::Bool(false)))),
         ("bool_or", _) => Some(Datum::Bool(values.contains(&&Datum::Bool(true)))),
+        ("bit_and", _) => Some(bits(&values, |with| with == values.len())),
+        ("bit_or", _) => Some(bits(&values, |with| with > 0)),
+        ("bit_xor", _) => Some(bits(&values, |with| with % 2 == 1)),
         ("sum", _) => Some(sum(meta, &values)?),
         ("avg", _) => Some(Datum::Double(avg(meta, &values))),
         (name, _) => spread(name, meta, &values).map(Datum::Double),
@@ -45,6 +48,21 @@ fn distinct(values: &[&Datum]) -> i64 {
         other => format!("{other:?}"),
     };
     values.iter().map(name).collect::<HashSet<_>>().len() as i64
+}
+
+/// The integer of the bits for which `is_set` holds of how many values have the bit.
+fn bits(values: &[&Datum], is_set: impl Fn(usize) -> bool) -> Datum {
+    let mut result = 0;
+    for bit in 0..64 {
+        let has_bit = |value: &&&Datum| match value {
+            Datum::Int(value) => (value >> bit) & 1 == 1,
+            other => panic!("{other:?}"),
+        };
+        if is_set(values.iter().filter(has_bit).count()) {
+            result |= 1 << bit;
+        }
+    }
+    Datum::Int(result)
 }
 
 fn order(a: &Datum, b: &Datum) -> Ordering {
