@@ -4,8 +4,11 @@
 //! A failed statement's error is `db error SQLSTATE: message`, with ` (hint: …)` behind it.
 //! `COPY … FROM STDIN` takes the lines after its own as data. `ASOFDB_SLT=part` runs the files
 //! whose path has `part` in it.
+//!
+//! `script` runs what the other drivers run, with parameters.
 
 mod fresh;
+mod script;
 mod value;
 
 use std::fmt;

@@ -25,13 +25,15 @@ pub fn column_type(found: &Type) -> DefaultColumnType {
     }
 }
 
-/// The text of a value that came in binary.
+/// A value that came in binary as an `.slt` file has it.
 pub fn decoded(row: &Row, index: usize) -> Result<String, String> {
+    text(row, index).map(|text| shown(text.as_deref()))
+}
+
+/// The text of a value that came in binary, `None` for NULL.
+pub fn text(row: &Row, index: usize) -> Result<Option<String>, String> {
     let raw: Option<Raw> = row.try_get(index).map_err(|e| e.to_string())?;
-    match raw {
-        None => Ok(shown(None)),
-        Some(raw) => raw.text().map(|text| shown(Some(&text))).map_err(|e| e.to_string()),
-    }
+    raw.map(|raw| raw.text()).transpose().map_err(|e| e.to_string())
 }
 
 struct Raw {

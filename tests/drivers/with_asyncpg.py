@@ -1,63 +1,75 @@
-"""The script of the drivers in asyncpg: everything prepared, everything binary."""
+"""Runs the script in asyncpg: everything prepared, everything binary; then what only asyncpg has."""
 import asyncio
 import datetime as dt
+import io
 import math
 import sys
 from decimal import Decimal
 
 import asyncpg
+import script
 
-UTC = dt.timezone.utc
+
+async def run(c, step):
+    if step.data is not None:
+        # asyncpg's own functions for COPY write its statement themselves.
+        tag = await c._copy_in(step.sql, io.BytesIO(step.data.encode()), None)
+    else:
+        statement = await c.prepare(step.sql)
+        step.check_types("parameters", [p.name for p in statement.get_parameters()], [t for t, _ in step.params])
+        for _ in range(3 if step.kind == "query" else 1):
+            rows = await statement.fetch(*step.values())
+            if step.kind == "query":
+                check(step, statement.get_attributes(), rows)
+        tag = statement.get_statusmsg()
+    if step.count is not None:
+        step.same("rows written", int(tag.split()[-1]), step.count)
 
 
-def at(hour, minute):
-    return dt.datetime(2026, 3, 1, hour, minute, tzinfo=UTC)
+def check(step, attributes, rows):
+    if step.columns is not None:
+        step.check_types("types", [a.type.name for a in attributes], [declared for _, declared in step.columns])
+    step.check_values([a.name for a in attributes], [list(row) for row in rows])
+
+
+async def run_script(c):
+    for step in script.steps():
+        if step.kind != "error":
+            await run(c, step)
+            continue
+        try:
+            await run(c, step)
+        except asyncpg.PostgresError as error:
+            step.check_error(error.sqlstate, str(error))
+        else:
+            raise AssertionError(f"no error: {step.sql}")
+
+
+async def own_functions(c):
+    """Several rows and several statements at once, COPY in both formats, a cursor, a reset."""
+    ts = dt.datetime(2025, 3, 1, 12, tzinfo=dt.timezone.utc)
+    await c.execute("""CREATE SOURCE t (id BIGINT, name TEXT, amount DOUBLE PRECISION, fee NUMERIC(10, 2), ts TIMESTAMPTZ)
+                       EVENT TIME ts; CREATE ENTITY e (id BIGINT)""")
+    await c.executemany("INSERT INTO t (id, ts) VALUES ($1, $2)", [(1, ts), (2, ts)])
+    await c.copy_records_to_table("t", records=[(3, "x\ty", math.nan, None, ts), (4, None, 100.0, Decimal("3"), ts)])
+    await c.copy_to_table("t", source=io.BytesIO(b"id,ts\n5,2025-03-01\n"), format="csv", header=True, columns=["id", "ts"])
+    async with c.transaction():
+        rows = [tuple(row) async for row in c.cursor(
+            "SELECT id, name, amount, fee FROM t WHERE id > $1 ORDER BY id", 1, prefetch=2)]
+    assert repr(rows) == ("[(2, None, None, None), (3, 'x\\ty', nan, None), (4, None, 100.0, Decimal('3.00')), "
+                          "(5, None, None, None)]"), rows
+    for aggregate, expected in [("count(*)", 1), ("avg(id)", 4.0)]:
+        # asyncpg keeps the statement, and prepares it again when it is told that the type is another one.
+        await c.execute(f"CREATE OR REPLACE FEATURE f ON e AS SELECT {aggregate} OVER () FROM t")
+        assert await c.fetchval("SELECT f FROM e WHERE id = $1", 4) == expected
+    await c.execute("DROP SOURCE t CASCADE; DROP ENTITY e")
+    await c.reset()
 
 
 async def main():
     c = await asyncpg.connect(host="127.0.0.1", port=int(sys.argv[1]), user="asofdb", database="asofdb")
-    await c.execute("""CREATE SOURCE transactions (id BIGINT, user_id BIGINT, merchant TEXT,
-                       amount DOUBLE PRECISION, fee NUMERIC(10, 2), ts TIMESTAMPTZ) EVENT TIME ts""")
-    await c.execute("CREATE ENTITY users (user_id BIGINT)")
-    await c.execute("""CREATE FEATURES ON users AS
-                       SELECT count(*) OVER w AS n_1h, sum(amount) OVER w AS spend_1h,
-                              sum(fee) OVER w AS fees_1h, last_value(merchant) AS last_merchant
-                       FROM transactions WINDOW w AS (RANGE INTERVAL '1 hour' PRECEDING)""")
-    await c.executemany("INSERT INTO transactions VALUES ($1, $2, $3, $4, $5, $6)",
-                        [(1, 42, "café", 0.1, Decimal("1.25"), at(12, 0)),
-                         (2, 42, None, 0.2, Decimal("0.05"), at(12, 30))])
-    await c.copy_records_to_table("transactions", records=[(3, 7, "x\ty", math.nan, None, at(12, 45)),
-                                                           (4, 42, "late", 100.0, Decimal("3"), at(12, 10))])
-    read = "SELECT * FROM users FOR SYSTEM_TIME AS OF $1 WHERE user_id = $2"
-    for _ in range(3):
-        row = await c.fetchrow(read, at(12, 31), 42)
-        assert tuple(row) == (42, 3, 100.3, Decimal("4.30"), None), row
-    rows = await c.fetch("SELECT user_id, n_1h FROM users FOR SYSTEM_TIME AS OF $1 "
-                         "WHERE user_id = ANY($2) ORDER BY user_id", at(12, 31), [42, 99])
-    assert [tuple(r) for r in rows] == [(42, 3), (99, 0)], rows
-    assert math.isnan(await c.fetchval("SELECT spend_1h FROM users FOR SYSTEM_TIME AS OF $1 "
-                                       "WHERE user_id = $2", at(13, 0), 7))
-    join = """SELECT t.id, u.n_1h FROM transactions AS t
-              LEFT JOIN users FOR SYSTEM_TIME AS OF t.ts AS u ON u.user_id = t.user_id
-              WHERE t.amount > $1 ORDER BY t.id"""
-    rows = await c.fetch(join, 0.15)
-    assert [tuple(r) for r in rows] == [(2, 3), (3, 1), (4, 2)], rows
-    async with c.transaction():
-        got = [tuple(r) async for r in c.cursor("SELECT id FROM transactions ORDER BY id", prefetch=2)]
-        assert got == [(1,), (2,), (3,), (4,)], got
-    await c.execute("CHECKPOINT")
-    assert await c.fetchval("SELECT count(*) FROM transactions") == 4
-    for statement, error in [("SELECT nope FROM users", asyncpg.UndefinedColumnError),
-                             ("SELECT * FROM nope", asyncpg.UndefinedTableError),
-                             ("SELEKT 1", asyncpg.PostgresSyntaxError)]:
-        try:
-            await c.fetch(statement)
-        except error:
-            pass
-        else:
-            raise AssertionError(statement)
-    await c.execute("DROP SOURCE transactions CASCADE; DROP ENTITY users")
-    await c.reset()
+    await run_script(c)
+    await own_functions(c)
     await c.close()
 
 
