@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Runs the driver scripts against the real binary, and compares the quickstart's training set with
-# DuckDB's. Needs python3; psql is installed if it is missing.
+# Runs script.json in the drivers against the real binary (tests/script.rs runs it in tokio-postgres),
+# then hostile statements, and compares the quickstart's training set with DuckDB's and, bit for bit, with
+# the oracle's. Needs python3; psql is installed if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 profile=${ASOFDB_PROFILE:-quickstart}
 target=${CARGO_TARGET_DIR:-target}
-cargo build --quiet --profile "$profile" --bin asofdb
+cargo build --quiet --profile "$profile" --bin asofdb --bin compare-oracle
 asofdb=$target/$([ "$profile" = dev ] && echo debug || echo "$profile")/asofdb
 
 command -v psql >/dev/null || { apt-get update -qq && apt-get install -y -qq postgresql-client; }
@@ -26,7 +27,7 @@ trap finish EXIT
 
 passed=0
 # Each driver gets an empty database: they all run the same script.
-for driver in psql psycopg asyncpg hostile; do
+for driver in with_psql with_psycopg with_asyncpg hostile; do
   "$asofdb" serve --listen 127.0.0.1:0 --data "$work/$driver" 2>"$work/$driver.log" &
   server=$!
   port=
@@ -36,20 +37,17 @@ for driver in psql psycopg asyncpg hostile; do
     sleep 0.1
   done
   [ -n "$port" ] || { cat "$work/$driver.log"; exit 1; }
-  case $driver in
-    psql) tests/drivers/psql.sh "$port" ;;
-    hostile) "$venv/bin/python" tests/drivers/hostile.py "$port" ;;
-    *) "$venv/bin/python" "tests/drivers/with_$driver.py" "$port" ;;
-  esac
+  "$venv/bin/python" "tests/drivers/$driver.py" "$port"
   kill -TERM "$server"
   wait "$server"
   server=
-  echo "$driver: ok"
+  echo "${driver#with_}: ok"
   passed=$((passed + 1))
 done
 
 "$asofdb" quickstart --data "$work/flights" >"$work/quickstart.log" || { cat "$work/quickstart.log"; exit 1; }
 grep "differ" "$work/quickstart.log"
 "$venv/bin/python" tests/drivers/compare_duckdb.py tests/data "$work/flights/export/training.parquet"
-passed=$((passed + 1))
+"$(dirname "$asofdb")/compare-oracle" tests/data "$work/flights/export/training.parquet"
+passed=$((passed + 2))
 echo "$passed passed, 0 failed"
