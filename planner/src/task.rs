@@ -16,3 +16,13 @@ pub async fn to_the_end<T: Send + 'static>(
         Err(error) => Err(Error::Internal(format!("a change ended abnormally: {error}"))),
     }
 }
+
+/// Runs `work`, which blocks its thread, away from the other tasks.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Internal(format!("blocking work ended abnormally: {error}"))),
+    }
+}

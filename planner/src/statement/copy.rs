@@ -20,6 +20,7 @@ use crate::session::{CopyIn, Outcome};
 use crate::source_file::{ParquetRows, allowed_new_file, allowed_path, conform};
 use crate::source_table::nullable;
 use crate::statement::insert::writable;
+use crate::task::blocking;
 
 /// `COPY source FROM`: a file on the server, or rows that the client sends.
 pub async fn from(database: &Database, copy: &Copy) -> Result<Outcome> {
@@ -48,10 +49,7 @@ pub async fn from(database: &Database, copy: &Copy) -> Result<Outcome> {
 }
 
 async fn read_parquet(file: PathBuf, schema: SchemaRef) -> Result<Vec<RecordBatch>> {
-    let read = move || ParquetRows::open(&file, schema)?.collect::<Result<Vec<_>>>();
-    tokio::task::spawn_blocking(read)
-        .await
-        .map_err(|_| Error::Internal("reading a file was cancelled".into()))?
+    blocking(move || ParquetRows::open(&file, schema)?.collect()).await
 }
 
 /// The columns that a `COPY` names, or all.

@@ -18,7 +18,8 @@ pub(super) struct Body {
     span: Span,
 }
 
-const ONE_SELECT: &str = "A definition is SELECT ... FROM source [WHERE ...] [WINDOW ...]; windows and the entity's key do the grouping.";
+const ONE_SELECT: &str = "A definition is SELECT ... FROM source [WHERE ...] [WINDOW ...]; \
+                          windows and the entity's key do the grouping.";
 
 impl Body {
     /// Checks a query; `span` is where it starts.
