@@ -5,12 +5,12 @@
 //! `ASOFDB_CRASH_RUNS` sets how many kills, `ASOFDB_SEED` repeats a run.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use asofdb_tests::process::ServerProcess;
 use bytes::Bytes;
 use futures::SinkExt;
 use rand::rngs::StdRng;
@@ -23,56 +23,17 @@ const RUNS_PER_DATABASE: u64 = 10;
 /// Keys of the entity.
 const KEYS: i64 = 7;
 
-struct Server {
-    child: Child,
-    port: u16,
+fn start(data: &Path) -> ServerProcess {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_asofdb"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    ServerProcess::start(&mut command).expect("the binary serves")
 }
 
-impl Server {
-    fn start(data: &Path) -> Server {
-        let child = Command::new(env!("CARGO_BIN_EXE_asofdb"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let mut server = Server { child, port: 0 };
-        let mut log = BufReader::new(server.child.stderr.take().expect("stderr is piped"));
-        let mut seen = String::new();
-        loop {
-            let mut line = String::new();
-            let length = log.read_line(&mut line).expect("stderr is text");
-            assert!(length > 0, "the server ended: {seen}");
-            seen.push_str(&line);
-            if let Some(port) = port_in(&line) {
-                // Whoever writes to a full pipe waits.
-                std::thread::spawn(move || log.lines().for_each(drop));
-                server.port = port;
-                return server;
-            }
-        }
-    }
-
-    async fn connect(&self) -> Client {
-        let url = format!("host=127.0.0.1 port={} user=asofdb dbname=asofdb", self.port);
-        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("connects");
-        tokio::spawn(connection);
-        client
-    }
-}
-
-impl Drop for Server {
-    /// Kills it without warning.
-    fn drop(&mut self) {
-        self.child.kill().expect("the server runs");
-        self.child.wait().expect("the server ends");
-    }
-}
-
-/// The port in the line that says the server is ready.
-fn port_in(line: &str) -> Option<u16> {
-    let address = line.split("127.0.0.1:").nth(1).filter(|_| line.contains("ready"))?;
-    address.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
+async fn connect(server: &ServerProcess) -> Client {
+    let url = format!("host=127.0.0.1 port={} user=asofdb dbname=asofdb", server.port());
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("connects");
+    tokio::spawn(connection);
+    client
 }
 
 /// What the clients know of the database.
@@ -239,27 +200,27 @@ async fn nothing_acknowledged_is_lost_and_nothing_counts_twice() {
         if run % RUNS_PER_DATABASE == 0 {
             folder = tempfile::tempdir().expect("a folder");
             ledger = Shared::default();
-            let server = Server::start(folder.path());
-            declare(&server.connect().await).await;
+            let server = start(folder.path());
+            declare(&connect(&server).await).await;
             drop(server);
         }
-        let server = Server::start(folder.path());
+        let server = start(folder.path());
         let mut clients = Vec::new();
         for _ in 0..2 {
-            let task = insert(server.connect().await, ledger.clone(), branch(&mut rng));
+            let task = insert(connect(&server).await, ledger.clone(), branch(&mut rng));
             clients.push(tokio::spawn(task));
         }
-        let task = copy(server.connect().await, ledger.clone(), branch(&mut rng));
+        let task = copy(connect(&server).await, ledger.clone(), branch(&mut rng));
         clients.push(tokio::spawn(task));
-        let task = checkpoint(server.connect().await, branch(&mut rng));
+        let task = checkpoint(connect(&server).await, branch(&mut rng));
         clients.push(tokio::spawn(task));
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..400))).await;
         drop(server);
         for client in clients {
             client.await.expect("a client ends with its connection");
         }
-        let server = Server::start(folder.path());
-        let client = server.connect().await;
+        let server = start(folder.path());
+        let client = connect(&server).await;
         rows += verify(&client, &ledger).await;
         checked += verify_features(&client).await;
         drop(server);

@@ -5,6 +5,8 @@
 #[path = "harness/codec.rs"]
 pub mod codec;
 pub mod oracle;
+#[path = "harness/process.rs"]
+pub mod process;
 
 use std::path::Path;
 
