@@ -1,6 +1,6 @@
 # The commands of the project. CI runs the same.
 
-.PHONY: quickstart test lint check fmt drivers duckdb bench
+.PHONY: quickstart test lint fmt bench
 
 # Builds the server and tells the story of the flights; add ARGS="--serve" to go on.
 quickstart:
@@ -17,3 +17,7 @@ lint:
 
 fmt:
 	cargo fmt --all
+
+# All benchmarks, next to the peers; takes about a quarter of an hour once built.
+bench:
+	benches/run.sh

@@ -1,0 +1,87 @@
+//! Benchmarks: AsofDB and its peers on the same work, in turn, in one run, with the answers compared.
+//!
+//! What each one does is in its own file; `docs/performance.md` says how to run them and how to read
+//! what they print. Figures of one machine at one time say little: the ratios are what counts.
+
+#![expect(clippy::print_stdout, reason = "what it prints is its result")]
+
+mod agree;
+mod definition;
+mod ingest;
+mod process;
+mod report;
+mod serve;
+mod stores;
+mod train;
+mod workload;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Whatever stops a benchmark, wrong answers among it.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Compares AsofDB with its peers.
+#[derive(Parser)]
+#[command(name = "asofdb-bench")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    setting: Setting,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the workload as Parquet: events.parquet, labels.parquet
+    Generate(GenerateArgs),
+    /// Point-in-time training set of 34 features: rows a second, next to DuckDB and Polars
+    Train(train::TrainArgs),
+    /// Lookups over the wire: a second's count, p50, p99, next to PostgreSQL
+    Serve(serve::ServeArgs),
+    /// Events a second with 30 features kept fresh, next to PostgreSQL, which keeps an index
+    Ingest(ingest::IngestArgs),
+    /// The online store in memory next to embedded key-value stores
+    Stores(stores::StoresArgs),
+}
+
+#[derive(Args)]
+struct GenerateArgs {
+    /// Folder to write to
+    folder: PathBuf,
+}
+
+/// What all benchmarks share.
+#[derive(Args)]
+pub struct Setting {
+    /// The binary to measure
+    #[arg(long, global = true, default_value = "target/release/asofdb", value_name = "FILE")]
+    asofdb: PathBuf,
+    /// The Python that runs peers; it needs benches/peers/requirements.txt
+    #[arg(
+        long,
+        global = true,
+        default_value = "target/bench-venv/bin/python",
+        value_name = "FILE"
+    )]
+    python: PathBuf,
+    /// How often each system is measured, in turn
+    #[arg(long, global = true, default_value_t = 5, value_name = "N")]
+    rounds: usize,
+    #[command(flatten)]
+    workload: workload::Shape,
+}
+
+fn main() -> Result<(), Error> {
+    let Cli { command, setting } = Cli::parse();
+    setting.workload.check()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    match command {
+        Command::Generate(args) => workload::write(&setting.workload, &args.folder),
+        Command::Train(args) => runtime.block_on(train::run(&setting, &args)),
+        Command::Serve(args) => runtime.block_on(serve::run(&setting, &args)),
+        Command::Ingest(args) => runtime.block_on(ingest::run(&setting, &args)),
+        Command::Stores(args) => stores::run(&setting, &args),
+    }
+}

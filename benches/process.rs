@@ -1,0 +1,203 @@
+//! The systems that are measured, as processes of their own: AsofDB and PostgreSQL.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use asofdb_tests::process::ServerProcess;
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls};
+
+use crate::Error;
+
+/// A running AsofDB on an empty database.
+pub struct AsofDb {
+    process: ServerProcess,
+    folder: TempDir,
+}
+
+impl AsofDb {
+    /// Starts it; it may read and write files in `files`.
+    pub fn start(binary: &Path, files: &Path) -> Result<AsofDb, Error> {
+        let folder = tempfile::tempdir()?;
+        let mut command = Command::new(binary);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]);
+        command.arg(folder.path()).arg("--import-dir").arg(files);
+        Ok(AsofDb { process: ServerProcess::start(&mut command)?, folder })
+    }
+
+    /// A new connection.
+    pub async fn connect(&self) -> Result<Client, Error> {
+        connect(&self.url()).await
+    }
+
+    /// How to connect.
+    pub fn url(&self) -> String {
+        format!("host=127.0.0.1 port={} user=asofdb dbname=asofdb", self.process.port())
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> Result<Usage, Error> {
+        Usage::of(self.process.id())
+    }
+
+    /// Lets the peak of its memory start anew.
+    pub fn reset_peak(&self) -> Result<(), Error> {
+        // 5 resets the peak resident set size: proc(5), clear_refs.
+        std::fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5")?;
+        Ok(())
+    }
+
+    /// Bytes below its folder.
+    pub fn disk_bytes(&self) -> Result<u64, Error> {
+        bytes_below(self.folder.path())
+    }
+}
+
+/// Bytes of the files below a folder.
+pub fn bytes_below(folder: &Path) -> Result<u64, Error> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        sum += match entry.file_type()?.is_dir() {
+            true => bytes_below(&entry.path())?,
+            false => entry.metadata()?.len(),
+        };
+    }
+    Ok(sum)
+}
+
+/// What a process has used.
+#[derive(Clone, Copy)]
+pub struct Usage {
+    pub user_s: f64,
+    pub system_s: f64,
+    pub peak_mb: f64,
+    pub resident_mb: f64,
+}
+
+impl Usage {
+    /// Reads a process's counters.
+    pub fn of(process: u32) -> Result<Usage, Error> {
+        let process = procfs::process::Process::new(process as i32)?;
+        let (stat, status) = (process.stat()?, process.status()?);
+        let ticks = procfs::ticks_per_second() as f64;
+        let mb = |kb: Option<u64>| kb.unwrap_or(0) as f64 / 1000.0;
+        Ok(Usage {
+            user_s: stat.utime as f64 / ticks,
+            system_s: stat.stime as f64 / ticks,
+            peak_mb: mb(status.vmhwm),
+            resident_mb: mb(status.vmrss),
+        })
+    }
+}
+
+/// A running PostgreSQL on an empty cluster.
+pub struct Postgres {
+    bin: PathBuf,
+    data: PathBuf,
+    port: u16,
+    /// Whom it runs as: it refuses to be root.
+    user: Option<&'static str>,
+    _folder: TempDir,
+}
+
+/// Enough memory to keep the workload, durable commits as by default, no pauses by checkpoints.
+const POSTGRES_SETTINGS: &str = "shared_buffers = 2GB\neffective_cache_size = 8GB\nwork_mem = 64MB\n\
+    maintenance_work_mem = 1GB\nmax_wal_size = 8GB\njit = off\nrandom_page_cost = 1.1\n\
+    max_connections = 300\nunix_socket_directories = ''\nlisten_addresses = '127.0.0.1'\ntimezone = 'UTC'\n";
+
+impl Postgres {
+    /// Makes a cluster in a temporary folder and starts it.
+    pub fn start() -> Result<Postgres, Error> {
+        let output = Command::new("pg_config").arg("--bindir").output();
+        let bin = match output {
+            Ok(output) if output.status.success() => {
+                PathBuf::from(String::from_utf8(output.stdout)?.trim())
+            }
+            _ => newest_debian_bin().ok_or("PostgreSQL's server is not installed")?,
+        };
+        let root = procfs::process::Process::myself()?.uid()? == 0;
+        let folder = tempfile::tempdir()?;
+        // Free now, and in all likelihood still when the server starts.
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let data = folder.path().join("data");
+        let server =
+            Postgres { bin, data, port, user: root.then_some("postgres"), _folder: folder };
+        if let Some(user) = server.user {
+            let folder = server._folder.path().to_owned();
+            run(Command::new("chown").arg(user).arg(folder))?;
+        }
+        let data = server.data.display().to_string();
+        server.call(
+            "initdb",
+            &["-D", &data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C"],
+        )?;
+        let settings = format!("port = {port}\n{POSTGRES_SETTINGS}");
+        let config = server.data.join("postgresql.conf");
+        std::fs::write(&config, std::fs::read_to_string(&config)? + &settings)?;
+        let log = server.data.join("log").display().to_string();
+        server.call("pg_ctl", &["-D", &data, "-l", &log, "-w", "start"])?;
+        Ok(server)
+    }
+
+    /// How to connect.
+    pub fn url(&self) -> String {
+        format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port)
+    }
+
+    /// A new connection.
+    pub async fn connect(&self) -> Result<Client, Error> {
+        connect(&self.url()).await
+    }
+
+    fn call(&self, program: &str, arguments: &[&str]) -> Result<(), Error> {
+        let program = self.bin.join(program);
+        let mut command = match self.user {
+            Some(user) => {
+                let mut command = Command::new("runuser");
+                command.args(["-u", user, "--"]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        run(command.args(arguments).current_dir("/"))
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let data = self.data.display().to_string();
+        if let Err(error) = self.call("pg_ctl", &["-D", &data, "-m", "immediate", "-w", "stop"]) {
+            eprintln!("PostgreSQL goes on: {error}");
+        }
+    }
+}
+
+/// Where Debian keeps the server, which is not on the path there.
+fn newest_debian_bin() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let bins = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
+    bins.filter(|bin| bin.join("initdb").exists()).max()
+}
+
+fn run(command: &mut Command) -> Result<(), Error> {
+    // Not piped: a server that stays would keep the pipe open.
+    let status = command.stdout(std::process::Stdio::null()).status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("{command:?}: {status}").into()),
+    }
+}
+
+/// Connects; the connection ends when the client is dropped.
+pub async fn connect(url: &str) -> Result<Client, Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Lets the disk come to rest between two measurements.
+pub async fn settle() {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+}
