@@ -1,6 +1,6 @@
 //! `DROP SOURCE`, `DROP ENTITY`, `DROP VIEW` and `DROP FEATURE`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use asofdb_sql::{Drop, DropObject, fold};
@@ -88,10 +88,15 @@ async fn drop_relation(
     if !cascade {
         check_unused(&inner.catalog(), kind, name)?;
     }
+    // All of an entity's at once: each change fills the tracks of what is left anew.
+    let mut features = BTreeMap::<String, BTreeSet<String>>::new();
     for (entity, feature) in features_on(&inner.catalog(), name) {
+        features.entry(entity).or_default().insert(feature);
+    }
+    for (entity, gone) in features {
         let catalog = inner.catalog();
         let entity = Arc::clone(catalog.entity(&entity)?);
-        remove_features(inner, &catalog, &entity, &BTreeSet::from([feature]), true).await?;
+        remove_features(inner, &catalog, &entity, &gone, true).await?;
     }
     for view in views_on(&inner.catalog(), name) {
         Box::pin(drop_relation(inner, ObjectKind::View, &view, true)).await?;
