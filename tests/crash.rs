@@ -23,8 +23,10 @@ const RUNS_PER_DATABASE: u64 = 10;
 /// Keys of the entity.
 const KEYS: i64 = 7;
 
-fn start(data: &Path) -> ServerProcess {
+/// `checkpoints` is how much memory rows may take before a checkpoint begins by itself.
+fn start(data: &Path, checkpoints: &str) -> ServerProcess {
     let mut command = Command::new(env!("CARGO_BIN_EXE_asofdb"));
+    command.env("ASOFDB_CHECKPOINT_SIZE", checkpoints);
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
     ServerProcess::start(&mut command).expect("the binary serves")
 }
@@ -200,11 +202,12 @@ async fn nothing_acknowledged_is_lost_and_nothing_counts_twice() {
         if run % RUNS_PER_DATABASE == 0 {
             folder = tempfile::tempdir().expect("a folder");
             ledger = Shared::default();
-            let server = start(folder.path());
+            let server = start(folder.path(), "1GiB");
             declare(&connect(&server).await).await;
             drop(server);
         }
-        let server = start(folder.path());
+        // Every other time the historian is at work, too.
+        let server = start(folder.path(), if run % 2 == 0 { "64KiB" } else { "1GiB" });
         let mut clients = Vec::new();
         for _ in 0..2 {
             let task = insert(connect(&server).await, ledger.clone(), branch(&mut rng));
@@ -219,7 +222,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_counts_twice() {
         for client in clients {
             client.await.expect("a client ends with its connection");
         }
-        let server = start(folder.path());
+        let server = start(folder.path(), "1GiB");
         let client = connect(&server).await;
         rows += verify(&client, &ledger).await;
         checked += verify_features(&client).await;

@@ -17,18 +17,22 @@ use tokio_postgres::{Client, Config, NoTls};
 /// A server on a free port with a folder of its own, which goes when it is dropped.
 pub struct TestServer {
     folder: TempDir,
+    config: ServeConfig,
     server: Option<Server>,
     port: u16,
 }
 
 impl TestServer {
-    /// Starts a server on an empty database.
+    /// Starts a server on an empty database, with what `configure` changes.
     ///
     /// # Panics
     /// If it does not start.
-    pub async fn start() -> TestServer {
+    pub async fn start(configure: impl FnOnce(&mut ServeConfig)) -> TestServer {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut server = TestServer { folder, server: None, port: 0 };
+        let mut config = ServeConfig::new(folder.path());
+        config.listen = "127.0.0.1:0".to_owned();
+        configure(&mut config);
+        let mut server = TestServer { folder, config, server: None, port: 0 };
         server.open().await;
         server
     }
@@ -70,9 +74,7 @@ impl TestServer {
     }
 
     async fn open(&mut self) {
-        let mut config = ServeConfig::new(self.folder.path());
-        config.listen = "127.0.0.1:0".to_owned();
-        let server = Server::start(config).await.expect("the server starts");
+        let server = Server::start(self.config.clone()).await.expect("the server starts");
         self.port = server.local_addr().port();
         self.server = Some(server);
     }

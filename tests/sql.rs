@@ -5,9 +5,10 @@
 //! `COPY … FROM STDIN` takes the lines after its own as data. `ASOFDB_SLT=part` runs the files
 //! whose path has `part` in it.
 //!
-//! `script` runs what the other drivers run, with parameters.
+//! `script` runs what the other drivers run, with parameters; `historian` waits for checkpoints.
 
 mod fresh;
+mod historian;
 mod script;
 mod value;
 

@@ -13,6 +13,7 @@ use crate::catalog::document::Document;
 use crate::catalog::{Catalog, Source};
 use crate::data::SourceData;
 use crate::error::{Error, Result};
+use crate::historian::{CheckpointOptions, Historian, Tails};
 use crate::ingest::{Ingest, decode};
 use crate::maintain::Timelines;
 use crate::planning::Planning;
@@ -30,6 +31,8 @@ pub struct DatabaseOptions {
     pub import_dirs: Vec<PathBuf>,
     /// Memory that queries may use together, in bytes.
     pub memory_limit_bytes: usize,
+    /// When rows leave the log for the history.
+    pub checkpoint: CheckpointOptions,
 }
 
 /// An open database; clones share it.
@@ -52,6 +55,7 @@ pub(crate) struct Inner {
     pub ddl: Mutex<()>,
     /// Held during a checkpoint; one at a time.
     pub checkpoint: Mutex<()>,
+    historian: Historian,
     pub closing: std::sync::atomic::AtomicBool,
 }
 
@@ -77,9 +81,9 @@ impl Database {
             )?,
         };
         drop_orphans(&history, &catalog).await?;
-        let log = open_log(&dir.join("log"), manifest.covered.max(1), &catalog)?;
-        let published = log.next_position();
-        let ingest = Ingest::new(log, Arc::clone(&timelines), published);
+        let tails = Arc::new(Tails::new(options.checkpoint.bytes));
+        let log = open_log(&dir.join("log"), manifest.covered.max(1), &catalog, &tails)?;
+        let ingest = Ingest::new(log, Arc::clone(&timelines), tails);
         let database = Database {
             inner: Arc::new(Inner {
                 options,
@@ -91,10 +95,12 @@ impl Database {
                 catalog_file,
                 ddl: Mutex::new(()),
                 checkpoint: Mutex::new(()),
+                historian: Historian::default(),
                 closing: false.into(),
             }),
         };
         database.inner.rebuild().await?;
+        database.inner.historian.start(&database.inner);
         Ok(database)
     }
 
@@ -116,6 +122,7 @@ impl Database {
     /// Flushes and closes; later statements fail with [`Error::Closing`].
     pub async fn close(&self) {
         self.inner.closing.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.inner.historian.stop().await;
         self.inner.ingest.log().close().await;
     }
 }
@@ -160,14 +167,16 @@ async fn drop_orphans(history: &History, catalog: &Catalog) -> Result<()> {
 }
 
 /// Opens the log and puts its rows into their sources' tails.
-fn open_log(dir: &Path, from: u64, catalog: &Catalog) -> Result<Log> {
+fn open_log(dir: &Path, from: u64, catalog: &Catalog, tails: &Tails) -> Result<Log> {
     let sources: hashbrown::HashMap<u32, &Arc<Source>> =
         catalog.sources().map(|s| (s.id, s)).collect();
     let mut replay = |record: Record| -> Result<()> {
         // Rows of a source that was dropped are skipped.
         if let Some(source) = sources.get(&record.stream) {
             let batch = decode(&record.payload, &source.schema)?;
-            source.data.push(number_rows(&batch, record.position)?);
+            let batch = number_rows(&batch, record.position)?;
+            tails.add(batch.get_array_memory_size());
+            source.data.push(batch);
         }
         Ok(())
     };

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::catalog::Source;
 use crate::error::{Error, Result};
+use crate::historian::Tails;
 use crate::maintain::Timelines;
 use crate::source_file::number_rows;
 
@@ -31,12 +32,19 @@ pub struct Ingest {
     /// The position below which every row is in its source's tail. Whoever holds the lock sees
     /// tails that end exactly there.
     published: Arc<Mutex<u64>>,
+    tails: Arc<Tails>,
 }
 
 impl Ingest {
-    /// Ingests into `log`, of which every row below `published` is in its source's tail.
-    pub fn new(log: Log, timelines: Arc<Timelines>, published: u64) -> Self {
-        Ingest { log, timelines, published: Arc::new(Mutex::new(published)) }
+    /// Ingests into `log`, of which every row is in its source's tail, counted by `tails`.
+    pub fn new(log: Log, timelines: Arc<Timelines>, tails: Arc<Tails>) -> Self {
+        let published = Arc::new(Mutex::new(log.next_position()));
+        Ingest { log, timelines, published, tails }
+    }
+
+    /// How much memory the tails take.
+    pub fn tails(&self) -> &Arc<Tails> {
+        &self.tails
     }
 
     /// The log.
@@ -69,6 +77,7 @@ impl Ingest {
         let batch = concat_batches(&source.schema, &batches)?;
         let evaluated = self.timelines.evaluate(source.id, &number_rows(&batch, 0)?)?;
         let (published, data) = (Arc::clone(&self.published), Arc::clone(&source.data));
+        let tails = Arc::clone(&self.tails);
         let (sender, numbered) = tokio::sync::oneshot::channel();
         let on_commit = move |first: u64| {
             let mut published = published.lock();
@@ -77,6 +86,7 @@ impl Ingest {
             let batch = number_rows(&batch, first);
             if let Ok(batch) = &batch {
                 data.push(batch.clone());
+                tails.add(batch.get_array_memory_size());
             }
             *published = first + rows;
             drop(published);

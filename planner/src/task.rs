@@ -17,6 +17,23 @@ pub async fn to_the_end<T: Send + 'static>(
     }
 }
 
+/// Work that goes on beside the sessions.
+pub struct Background(tokio::task::JoinHandle<()>);
+
+impl Background {
+    /// Starts `work`.
+    pub fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Background(tokio::spawn(work))
+    }
+
+    /// Waits until it has ended.
+    pub async fn join(self) {
+        if let Err(error) = self.0.await {
+            tracing::error!(%error, "background work ended abnormally");
+        }
+    }
+}
+
 /// Runs `work`, which blocks its thread, away from the other tasks.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
@@ -12,6 +13,8 @@ const DEFAULT_DATA: &str = "asofdb-data";
 const DEFAULT_FLIGHTS: &str = "tests/data";
 const DEFAULT_MAX_CONNECTIONS: usize = 1000;
 const DEFAULT_MEMORY: ByteSize = ByteSize(2 << 30);
+const DEFAULT_CHECKPOINT_INTERVAL_S: u64 = 15 * 60;
+const DEFAULT_CHECKPOINT_SIZE: ByteSize = ByteSize(256 << 20);
 
 /// A SQL feature database that speaks PostgreSQL's protocol.
 #[derive(Debug, Parser)]
@@ -52,6 +55,12 @@ pub struct ServeArgs {
     /// Memory that queries may use together, such as 512MiB or 4GiB [default: 2GiB]
     #[arg(long, env = "ASOFDB_MEMORY_LIMIT", value_name = "SIZE")]
     pub memory_limit: Option<ByteSize>,
+    /// Seconds that rows stay only in the log and in memory, at most [default: 900]
+    #[arg(long, env = "ASOFDB_CHECKPOINT_INTERVAL", value_name = "SECONDS")]
+    pub checkpoint_interval: Option<u64>,
+    /// Memory of such rows at which they move to the history's files [default: 256MiB]
+    #[arg(long, env = "ASOFDB_CHECKPOINT_SIZE", value_name = "SIZE")]
+    pub checkpoint_size: Option<ByteSize>,
     /// TOML file with any of these settings; flags and environment win over it
     #[arg(long, env = "ASOFDB_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -161,6 +170,8 @@ struct File {
     log_level: Option<LogLevel>,
     max_connections: Option<usize>,
     memory_limit: Option<ByteSize>,
+    checkpoint_interval: Option<u64>,
+    checkpoint_size: Option<ByteSize>,
     insecure_allow_remote: Option<bool>,
 }
 
@@ -203,6 +214,10 @@ pub struct ServeConfig {
     pub max_connections: usize,
     /// Memory that queries may use together.
     pub memory_limit_bytes: usize,
+    /// How long rows stay only in the log and in memory.
+    pub checkpoint_interval: Duration,
+    /// How much memory such rows take before they move to the history's files.
+    pub checkpoint_bytes: usize,
     /// Listen on other addresses than loopback ones.
     pub insecure_allow_remote: bool,
 }
@@ -217,6 +232,8 @@ impl ServeConfig {
             log_level: LogLevel::default(),
             max_connections: DEFAULT_MAX_CONNECTIONS,
             memory_limit_bytes: DEFAULT_MEMORY.0,
+            checkpoint_interval: Duration::from_secs(DEFAULT_CHECKPOINT_INTERVAL_S),
+            checkpoint_bytes: DEFAULT_CHECKPOINT_SIZE.0,
             insecure_allow_remote: false,
         }
     }
@@ -241,6 +258,16 @@ impl ServeConfig {
                 .or(file.max_connections)
                 .unwrap_or(DEFAULT_MAX_CONNECTIONS),
             memory_limit_bytes: args.memory_limit.or(file.memory_limit).unwrap_or(DEFAULT_MEMORY).0,
+            checkpoint_interval: Duration::from_secs(
+                args.checkpoint_interval
+                    .or(file.checkpoint_interval)
+                    .unwrap_or(DEFAULT_CHECKPOINT_INTERVAL_S),
+            ),
+            checkpoint_bytes: args
+                .checkpoint_size
+                .or(file.checkpoint_size)
+                .unwrap_or(DEFAULT_CHECKPOINT_SIZE)
+                .0,
             insecure_allow_remote: args.insecure_allow_remote
                 || file.insecure_allow_remote.unwrap_or(false),
         };
@@ -249,6 +276,9 @@ impl ServeConfig {
         }
         if config.memory_limit_bytes < 64 << 20 {
             return Err(ConfigError::Value("memory-limit must be 64MiB at least"));
+        }
+        if config.checkpoint_interval.is_zero() || config.checkpoint_bytes == 0 {
+            return Err(ConfigError::Value("checkpoint-interval, checkpoint-size: more than 0"));
         }
         Ok(config)
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use asofdb_planner::{Database, DatabaseOptions};
+use asofdb_planner::{CheckpointOptions, Database, DatabaseOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -68,6 +68,10 @@ impl Server {
             data_dir: config.data,
             import_dirs: config.import_dirs,
             memory_limit_bytes: config.memory_limit_bytes,
+            checkpoint: CheckpointOptions {
+                interval: config.checkpoint_interval,
+                bytes: config.checkpoint_bytes as u64,
+            },
         })
         .await?;
         let (stop, stopping) = watch::channel(false);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::pin::pin;
 
+use asofdb_server::ServeConfig;
 use asofdb_tests::TestServer;
 use asofdb_tests::oracle::{Event, Value};
 use bytes::Bytes;
@@ -23,7 +24,12 @@ pub type Tamper = fn(&mut Vec<Event>);
 
 /// Runs a case in a database of its own.
 pub async fn run(case: &Case, tamper: Tamper, tally: &mut Tally) {
-    let mut server = TestServer::start().await;
+    // In every other case checkpoints come by themselves, as fast as they can.
+    let checkpoints = |config: &mut ServeConfig| config.checkpoint_bytes = 1;
+    let mut server = match case.seed % 2 {
+        0 => TestServer::start(checkpoints).await,
+        _ => TestServer::start(|_| ()).await,
+    };
     let mut runner = Runner {
         case,
         client: server.connect().await,

@@ -26,9 +26,9 @@ pub async fn checkpoint(inner: &Arc<Inner>) -> Result<()> {
     let catalog = inner.catalog();
     let sources: Vec<&Arc<Source>> =
         catalog.sources().filter(|s| s.connector == Connector::Log).collect();
-    let (covered, tails) = inner.ingest.at_position(|position| {
+    let (covered, tails, bytes) = inner.ingest.at_position(|position| {
         let tails: Vec<_> = sources.iter().map(|s| s.data.snapshot().tail).collect();
-        (position, tails)
+        (position, tails, inner.ingest.tails().bytes())
     });
     let mut streams = Vec::new();
     for (source, batches) in sources.iter().zip(&tails) {
@@ -47,6 +47,7 @@ pub async fn checkpoint(inner: &Arc<Inner>) -> Result<()> {
         let rows = batches.iter().map(|b| b.num_rows()).sum();
         source.data.move_to_files(manifest.files(source.id).to_vec(), rows);
     }
+    inner.ingest.tails().remove(bytes);
     inner.ingest.log().rotate().await?;
     inner.ingest.log().drop_before(covered).await?;
     tracing::info!(covered, "checkpoint");
