@@ -10,6 +10,7 @@ quickstart:
 test: lint
 	cargo test --workspace
 	tests/drivers/run.sh
+	ASOFDB_PROFILE=quickstart benches/run.sh small
 
 lint:
 	cargo fmt --all --check
@@ -18,6 +19,6 @@ lint:
 fmt:
 	cargo fmt --all
 
-# All benchmarks, next to the peers; takes about a quarter of an hour once built.
+# All benchmarks, next to the peers; takes about ten minutes once built.
 bench:
 	benches/run.sh

@@ -1,16 +1,26 @@
 #!/usr/bin/env bash
-# Runs all benchmarks. Installs what the peers need: PostgreSQL's server and, for python3, the
-# packages of benches/peers/requirements.txt. Sizes and rounds are flags of asofdb-bench:
+# Runs the benchmarks. Installs what the peers need: PostgreSQL's server and, for python3, the
+# packages of benches/peers/requirements.txt.
 #
-#   benches/run.sh                                    what docs/performance.md shows
-#   benches/run.sh --events 20000 --labels 2000 …     a small run, which only checks the answers
+#   benches/run.sh              all of them, as docs/performance.md shows
+#   benches/run.sh train serve  some of them
+#   benches/run.sh small        all of them for a moment, to see that the answers agree
+#
+# More sizes, seeds and skews: asofdb-bench --help.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=${ASOFDB_PROFILE:-release}
 target=${CARGO_TARGET_DIR:-target}
-only=${ASOFDB_BENCH:-train serve ingest stores}
+names=("$@")
+flags=() serve=() ingest=() stores=()
+if [ "${1:-}" = small ]; then
+  names=()
+  flags=(--events 20000 --labels 2000 --users 1000 --rounds 1)
+  serve=(--seconds 0.2 --clients 2) ingest=(--inserted 1000) stores=(--lookups 1000)
+fi
+[ ${#names[@]} -gt 0 ] || names=(train serve ingest stores)
 
-ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v pg_config >/dev/null ||
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ||
   { apt-get update -qq && apt-get install -y -qq postgresql; }
 venv=$target/bench-venv
 # Debian's python3 comes without venv.
@@ -20,6 +30,12 @@ venv=$target/bench-venv
 
 cargo build --quiet --workspace --profile "$profile" --bins
 bin=$target/$([ "$profile" = dev ] && echo debug || echo "$profile")
-for benchmark in $only; do
-  "$bin/asofdb-bench" "$benchmark" --asofdb "$bin/asofdb" --python "$venv/bin/python" "$@"
+for name in "${names[@]}"; do
+  own=()
+  case $name in
+    serve) own=("${serve[@]}") ;;
+    ingest) own=("${ingest[@]}") ;;
+    stores) own=("${stores[@]}") ;;
+  esac
+  "$bin/asofdb-bench" "$name" --asofdb "$bin/asofdb" --python "$venv/bin/python" "${flags[@]}" "${own[@]}"
 done
