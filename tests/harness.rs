@@ -1,4 +1,5 @@
-//! What the test binaries share: a server inside the process, and the oracle.
+//! What tests and benchmarks share: a server inside the process, the real binary as a process of
+//! its own, and the oracle.
 //!
 //! It knows the server's configuration and the wire protocol, nothing of the engine.
 
