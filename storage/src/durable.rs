@@ -30,12 +30,17 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let aside = aside_of(path);
     let mut file = File::create(&aside).map_err(Error::io("create", &aside))?;
     file.write_all(bytes).map_err(Error::io("write", &aside))?;
-    file.sync_all().map_err(Error::io("fsync", &aside))?;
-    fs::rename(&aside, path).map_err(Error::io("rename", &aside))?;
+    publish(&file, &aside, path)
+}
+
+/// Makes `file`, which was written as `aside`, durable under the name `path`.
+pub(crate) fn publish(file: &File, aside: &Path, path: &Path) -> Result<(), Error> {
+    file.sync_all().map_err(Error::io("fsync", aside))?;
+    fs::rename(aside, path).map_err(Error::io("rename", aside))?;
     sync_dir(parent_of(path))
 }
 
-/// The name under which [`replace_file`] prepares new content: `path` with `.tmp` appended.
+/// The name under which new content is prepared: `path` with `.tmp` appended.
 pub(crate) fn aside_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(".tmp");

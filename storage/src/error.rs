@@ -114,6 +114,22 @@ pub enum Error {
         /// The generation this process had read.
         generation: u64,
     },
+    /// The history belongs to another database.
+    #[error("{path} is the history of database {found}, not of this one, {ours}")]
+    ForeignHistory {
+        /// The manifest's path.
+        path: String,
+        /// The database that it names.
+        found: String,
+        /// The database that was opened.
+        ours: String,
+    },
+    /// Files that were to be replaced are not part of the history any more.
+    #[error("files of stream {stream} that were to be replaced are gone")]
+    FilesGone {
+        /// The stream.
+        stream: u32,
+    },
     /// Rows handed to the history do not have the promised shape.
     #[error("rows of stream {stream} cannot enter the history: {reason}")]
     InvalidRows {

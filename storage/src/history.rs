@@ -1,6 +1,6 @@
 //! The history: rows that left the log, as Parquet files on an object store.
 //!
-//! Below the prefix are `manifest.json` and `data/<generation>-<stream>-<nonce>.parquet`.
+//! Below the prefix are `manifest.json` and `data/<stream>/<generation>-<nonce>.parquet`.
 //!
 //! Invariants:
 //!
@@ -11,13 +11,17 @@
 //! 3. `covered` never goes backwards, and each appended row's position is in
 //!    `[covered before, covered after)`: no row can enter twice.
 //!
-//! Files that no manifest names are deleted when the history is opened. A history has one writer.
+//! 4. A file that a manifest no longer names is deleted when nobody holds its [`FileRef`], or when
+//!    the history is opened: a reader of an older snapshot can finish.
+//!
+//! A history belongs to one database, which alone writes it.
 
 mod manifest;
+pub mod merge;
 mod target;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
@@ -25,13 +29,14 @@ use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{Error as StoreError, ObjectStore, UpdateVersion};
 use parking_lot::RwLock;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use tokio::sync::{Mutex, MutexGuard};
+use url::Url;
 
-pub use manifest::{DataFile, Manifest};
-pub use writer::StreamRows;
+pub use manifest::{Bucket, DataFile, FileLayout, FileRef, Manifest, StreamFiles};
+pub use writer::{FileWriter, RowShape, StreamRows};
 
 use crate::durable;
 use crate::error::Error;
@@ -50,9 +55,12 @@ pub struct History {
 struct Inner {
     target: Target,
     prefix: Path,
+    database: String,
     current: RwLock<Arc<Manifest>>,
-    /// Appends and drops take turns.
+    /// Changes take turns.
     writer: Mutex<WriterState>,
+    /// Files that no manifest names any more, but somebody may be reading.
+    retired: parking_lot::Mutex<Vec<FileRef>>,
     /// Held while a local history is open.
     _lock: Option<File>,
 }
@@ -66,16 +74,43 @@ struct WriterState {
     unknown: bool,
 }
 
+/// Where a history is, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a>(pub &'a str);
+
 impl History {
     /// Opens the history below `prefix` of `store`, or an empty one, and deletes the files that its
     /// manifest does not name.
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] if the manifest is not what was written or a file that it names is
-    /// missing or of another length; [`Error::UnknownVersion`]; [`Error::Store`].
-    pub async fn open(store: Arc<dyn ObjectStore>, prefix: Path) -> Result<History, Error> {
-        History::open_on(Target { store, local: None }, prefix, None).await
+    /// [`Error::ForeignHistory`] if it is another database's; [`Error::Damaged`] if the manifest is
+    /// not what was written or a file that it names is missing or of another length;
+    /// [`Error::UnknownVersion`]; [`Error::Store`].
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        prefix: Path,
+        owner: Owner<'_>,
+    ) -> Result<History, Error> {
+        History::open_on(Target { store, local: None }, prefix, owner, None).await
+    }
+
+    /// Opens the history at `url`, `s3://bucket/prefix` for instance, as [`open`](Self::open).
+    /// `options` are the store's own, such as `aws_region` and `aws_endpoint`; others are ignored.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and [`Error::Store`] if the URL or an option is not understood.
+    pub async fn open_url(
+        url: &Url,
+        options: Vec<(String, String)>,
+        owner: Owner<'_>,
+    ) -> Result<History, Error> {
+        let (store, prefix) = object_store::parse_url_opts(url, options)
+            .map_err(|source| Error::Store { path: url.to_string(), source })?;
+        // The folder becomes the root, so that a file's path is its location.
+        let store = Arc::new(PrefixStore::new(store, prefix));
+        History::open(store, Path::default(), owner).await
     }
 
     /// Opens the history in the directory `dir`, or creates it. Files are fsynced before they
@@ -84,7 +119,7 @@ impl History {
     /// # Errors
     ///
     /// As [`open`](Self::open), and [`Error::Locked`], [`Error::Io`].
-    pub async fn open_local(dir: &std::path::Path) -> Result<History, Error> {
+    pub async fn open_local(dir: &std::path::Path, owner: Owner<'_>) -> Result<History, Error> {
         let root: PathBuf = dir.to_path_buf();
         let lock = blocking(move || {
             durable::create_dir(&root.join(DATA))?;
@@ -94,16 +129,23 @@ impl History {
         let store = LocalFileSystem::new_with_prefix(dir)
             .map_err(|source| Error::Store { path: dir.display().to_string(), source })?;
         let target = Target { store: Arc::new(store), local: Some(dir.to_path_buf()) };
-        History::open_on(target, Path::default(), Some(lock)).await
+        History::open_on(target, Path::default(), owner, Some(lock)).await
     }
 
-    async fn open_on(target: Target, prefix: Path, lock: Option<File>) -> Result<History, Error> {
-        let (manifest, version) = load(&target, &prefix).await?;
+    async fn open_on(
+        target: Target,
+        prefix: Path,
+        Owner(database): Owner<'_>,
+        lock: Option<File>,
+    ) -> Result<History, Error> {
+        let (manifest, version) = load(&target, &prefix, database).await?;
         let inner = Inner {
             target,
             prefix,
+            database: database.to_owned(),
             current: RwLock::new(Arc::new(manifest)),
             writer: Mutex::new(WriterState { version, unknown: false }),
+            retired: parking_lot::Mutex::default(),
             _lock: lock,
         };
         let history = History { inner: Arc::new(inner) };
@@ -136,23 +178,6 @@ impl History {
         below(&self.inner.prefix, &file.path)
     }
 
-    /// Fetches `file` and decodes its rows batch by batch, in its order.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Damaged`] if it is missing, [`Error::Store`], or [`Error::Parquet`] if it is no
-    /// Parquet file; the iterator has Arrow's own errors.
-    pub async fn read(&self, file: &DataFile) -> Result<ParquetRecordBatchReader, Error> {
-        let location = self.location(file);
-        let Some((bytes, _)) = self.inner.target.get(&location).await? else {
-            let name = PathBuf::from(location.as_ref());
-            return Err(Error::damaged(&name, 0, "the manifest names it, but it is missing"));
-        };
-        ParquetRecordBatchReaderBuilder::try_new(bytes)
-            .and_then(ParquetRecordBatchReaderBuilder::build)
-            .map_err(|source| Error::Parquet { path: location.to_string(), source })
-    }
-
     /// Writes one file per stream that has rows, then makes them and `covered` visible at once.
     ///
     /// Every row with a position in `[manifest().covered, covered)` must be among `streams`, and no
@@ -175,19 +200,66 @@ impl History {
             return Err(Error::CoveredBackwards { present: present.covered, asked: covered });
         }
         let mut next = Manifest::clone(&present);
-        next.generation += 1;
         next.covered = covered;
         for (stream, rows) in streams {
             let allowed = present.covered..covered;
-            if let Some(file) = self.write_file(next.generation, stream, rows, allowed).await? {
-                next.streams.entry(stream).or_default().push(file);
+            if let Some(file) = self.write_rows(stream, rows, allowed).await? {
+                next.streams.entry(stream).or_default().files.push(FileRef::new(file));
             }
         }
         self.publish(&mut writer, next).await
     }
 
-    /// Removes all files of `stream` from the snapshot; they are deleted when the history is opened
-    /// next, so that readers of an older snapshot can finish.
+    /// Begins a file of `stream` that is to take the place of others: see
+    /// [`replace`](Self::replace).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Parquet`].
+    pub fn writer(
+        &self,
+        stream: u32,
+        shape: RowShape,
+        layout: FileLayout,
+    ) -> Result<FileWriter, Error> {
+        // Without the nonce a failed attempt's file could be overwritten while it is in use.
+        let generation = self.manifest().generation + 1;
+        let nonce = RandomState::new().hash_one(generation);
+        let folder = &shape.folder;
+        let path = format!("{DATA}/{folder}/{generation:010}-{nonce:016x}.parquet");
+        let location = below(&self.inner.prefix, &path);
+        FileWriter::new(stream, shape, layout, (&self.inner.target, &location, path))
+    }
+
+    /// Puts `added` in the place of `removed` among the files of `stream`, and raises the time
+    /// before which its rows have expired to `kept_from` if that is given. `added` has all rows of
+    /// `removed` except expired ones, and no others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::FilesGone`], and nothing has changed, if one of `removed` is not there any more;
+    /// [`Error::ManifestConflict`], [`Error::Store`], [`Error::Io`] as [`append`](Self::append).
+    pub async fn replace(
+        &self,
+        stream: u32,
+        removed: &[FileRef],
+        added: Vec<DataFile>,
+        kept_from: Option<i64>,
+    ) -> Result<Arc<Manifest>, Error> {
+        let mut writer = self.write_turn().await?;
+        let mut next = Manifest::clone(&self.manifest());
+        let entry = next.streams.entry(stream).or_default();
+        let before = entry.files.len();
+        entry.files.retain(|file| !removed.contains(file));
+        if before - entry.files.len() != removed.len() {
+            return Err(Error::FilesGone { stream });
+        }
+        entry.files.extend(added.into_iter().map(FileRef::new));
+        entry.kept_from = entry.kept_from.max(kept_from);
+        self.publish(&mut writer, next).await
+    }
+
+    /// Removes all files of `stream` from the snapshot.
     ///
     /// # Errors
     ///
@@ -198,26 +270,44 @@ impl History {
         if next.streams.remove(&stream).is_none() {
             return Ok(self.manifest());
         }
-        next.generation += 1;
         self.publish(&mut writer, next).await
     }
 
-    /// Deletes the files that the present manifest does not name. Readers of an older snapshot
-    /// fail: call it when there are none.
+    /// Deletes the files that left the snapshot and that nobody reads any more; returns their
+    /// number. Those whose deletion fails are tried again the next time.
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] if a file that the manifest names is missing or of another length;
-    /// [`Error::Store`].
-    pub async fn collect_garbage(&self) -> Result<(), Error> {
-        let _turn = self.write_turn().await?;
+    /// [`Error::Store`]: the first failure.
+    pub async fn delete_retired(&self) -> Result<usize, Error> {
+        let unread: Vec<FileRef> = {
+            let mut retired = self.inner.retired.lock();
+            let (unread, read) = retired.drain(..).partition(FileRef::is_last);
+            *retired = read;
+            unread
+        };
+        let (mut deleted, mut failure) = (0, None);
+        for file in unread {
+            match self.inner.target.delete(&self.location(&file)).await {
+                Ok(()) => deleted += 1,
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    self.inner.retired.lock().push(file);
+                }
+            }
+        }
+        failure.map_or(Ok(deleted), Err)
+    }
+
+    /// Deletes the files that the present manifest does not name. Called before there are readers.
+    async fn collect_garbage(&self) -> Result<(), Error> {
         let manifest = self.manifest();
         let data = below(&self.inner.prefix, DATA);
         let mut found = HashMap::new();
         for object in self.inner.target.list(&data).await? {
             found.insert(object.location, object.size);
         }
-        for file in manifest.streams.values().flatten() {
+        for file in manifest.all_files() {
             let location = self.location(file);
             let reason = match found.remove(&location) {
                 Some(bytes) if bytes == file.bytes => continue,
@@ -242,40 +332,35 @@ impl History {
         Ok(writer)
     }
 
-    async fn write_file(
+    async fn write_rows(
         &self,
-        generation: u64,
         stream: u32,
         rows: StreamRows,
         allowed: std::ops::Range<u64>,
     ) -> Result<Option<DataFile>, Error> {
-        // Without the nonce a failed append's file could be overwritten while it is in use.
-        let nonce = RandomState::new().hash_one(generation);
-        let path = format!("{DATA}/{generation:010}-{stream}-{nonce:016x}.parquet");
-        let name = path.clone();
-        let encoded = blocking(move || writer::encode(stream, &rows, &name)).await?;
-        let Some(encoded) = encoded else { return Ok(None) };
-        let (first_position, last_position) = encoded.positions;
-        if first_position < allowed.start || last_position >= allowed.end {
+        let mut writer = self.writer(stream, rows.shape.clone(), rows.layout())?;
+        let sorted = blocking(move || rows.sorted(stream)).await?;
+        if let Err(error) = writer.write(&sorted).await {
+            writer.abandon().await;
+            return Err(error);
+        }
+        let Some(file) = writer.finish().await? else { return Ok(None) };
+        let (first, last) = (file.first_position, file.last_position);
+        if first < allowed.start || last >= allowed.end {
             let (start, end) = (allowed.start, allowed.end);
-            let reason = format!(
-                "its positions {first_position} to {last_position} are not within [{start}, {end})"
-            );
+            let reason = format!("its positions {first} to {last} are not within [{start}, {end})");
             return Err(writer::invalid(stream, reason));
         }
-        let (min_time, max_time) = encoded.times;
-        let (rows, bytes) = (encoded.rows, encoded.content.len() as u64);
-        let location = below(&self.inner.prefix, &path);
-        self.inner.target.put_new(&location, encoded.content).await?;
-        Ok(Some(DataFile { path, rows, bytes, first_position, last_position, min_time, max_time }))
+        Ok(Some(file))
     }
 
     /// Replaces the stored manifest by `next` and then the present one.
     async fn publish(
         &self,
         writer: &mut WriterState,
-        next: Manifest,
+        mut next: Manifest,
     ) -> Result<Arc<Manifest>, Error> {
+        next.generation += 1;
         let path = below(&self.inner.prefix, MANIFEST);
         let content = next.encode(path.as_ref())?;
         // Also if this future is dropped half-way the outcome is unknown.
@@ -285,9 +370,7 @@ impl History {
             Ok(version) => {
                 writer.version = Some(version);
                 writer.unknown = false;
-                let next = Arc::new(next);
-                *self.inner.current.write() = next.clone();
-                return Ok(next);
+                return Ok(self.show(next));
             }
             Err(error) => error,
         };
@@ -306,20 +389,49 @@ impl History {
         }
     }
 
+    /// Makes `next` the present manifest; files that it does not name wait for their readers.
+    fn show(&self, mut next: Manifest) -> Arc<Manifest> {
+        let mut current = self.inner.current.write();
+        // A file that both name stays the same object, so that who reads it goes on holding it.
+        let known: HashMap<&str, &FileRef> =
+            current.all_files().map(|file| (file.path.as_str(), file)).collect();
+        for file in next.streams.values_mut().flat_map(|stream| &mut stream.files) {
+            if let Some(same) = known.get(file.path.as_str()) {
+                *file = FileRef::clone(same);
+            }
+        }
+        let named: HashSet<&str> = next.all_files().map(|file| file.path.as_str()).collect();
+        let gone = current.all_files().filter(|file| !named.contains(file.path.as_str()));
+        self.inner.retired.lock().extend(gone.cloned());
+        let next = Arc::new(next);
+        *current = Arc::clone(&next);
+        next
+    }
+
     async fn reload(&self, writer: &mut WriterState) -> Result<(), Error> {
-        let (manifest, version) = load(&self.inner.target, &self.inner.prefix).await?;
-        *self.inner.current.write() = Arc::new(manifest);
+        let inner = &self.inner;
+        let (manifest, version) = load(&inner.target, &inner.prefix, &inner.database).await?;
+        self.show(manifest);
         *writer = WriterState { version, unknown: false };
         Ok(())
     }
 }
 
-async fn load(target: &Target, prefix: &Path) -> Result<(Manifest, Option<UpdateVersion>), Error> {
+async fn load(
+    target: &Target,
+    prefix: &Path,
+    database: &str,
+) -> Result<(Manifest, Option<UpdateVersion>), Error> {
     let path = below(prefix, MANIFEST);
-    match target.get(&path).await? {
-        Some((bytes, version)) => Ok((Manifest::decode(path.as_ref(), &bytes)?, Some(version))),
-        None => Ok((Manifest::empty(), None)),
+    let Some((bytes, version)) = target.get(&path).await? else {
+        return Ok((Manifest::empty(database), None));
+    };
+    let manifest = Manifest::decode(path.as_ref(), &bytes)?;
+    if manifest.database != database {
+        let (path, ours) = (path.to_string(), database.to_owned());
+        return Err(Error::ForeignHistory { path, found: manifest.database, ours });
     }
+    Ok((manifest, Some(version)))
 }
 
 /// The path of `name`, which may have several parts, below `prefix`.

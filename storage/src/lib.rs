@@ -15,13 +15,18 @@ pub mod catalog_file;
 mod durable;
 pub mod error;
 pub mod history;
+pub mod identity;
 pub mod key;
 pub mod log;
 pub mod online;
 
 pub use catalog_file::CatalogFile;
 pub use error::Error;
-pub use history::{DataFile, History, Manifest, StreamRows};
+pub use history::{
+    Bucket, DataFile, FileLayout, FileRef, FileWriter, History, Manifest, Owner, RowShape,
+    StreamFiles, StreamRows,
+};
+pub use identity::identity;
 pub use key::{KeyPart, decode_key, encode_key, encode_key_into};
 pub use log::{Entry, Log, LogOptions, Record, Recovery, TornTail};
 pub use online::{Embedded, OnlineStore};

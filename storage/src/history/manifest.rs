@@ -4,17 +4,46 @@
 //! that a person can read it and a torn or edited one is noticed.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::Path;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::error::Error;
 
 /// The version of the manifest's format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
-/// One Parquet file of one stream, sorted by (time, position).
+/// In which order a file holds its rows, and which rows of its stream those may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileLayout {
+    /// The columns that rows are sorted by before (time, position): ascending, NULL first.
+    pub sorted_by: Vec<String>,
+    /// Which rows these are by their values in `sorted_by`; `None`: any.
+    pub bucket: Option<Bucket>,
+}
+
+/// A share of the rows of a stream: those whose key has the hash `index` modulo `count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bucket {
+    /// Below `count`.
+    pub index: u32,
+    /// A power of two.
+    pub count: u32,
+}
+
+impl Bucket {
+    /// The bucket, of `count`, of an encoded key.
+    pub fn index_of(key: &[u8], count: u32) -> u32 {
+        crc32c::crc32c(key) % count.max(1)
+    }
+}
+
+/// One Parquet file of one stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataFile {
@@ -32,6 +61,54 @@ pub struct DataFile {
     pub min_time: i64,
     /// The highest time of its rows, in the time column's unit.
     pub max_time: i64,
+    /// How its rows are laid out.
+    pub layout: FileLayout,
+}
+
+/// A file that cannot be deleted while somebody holds this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRef(Arc<DataFile>);
+
+impl FileRef {
+    pub(super) fn new(file: DataFile) -> FileRef {
+        FileRef(Arc::new(file))
+    }
+
+    /// Whether nobody else holds the file.
+    pub(super) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl Deref for FileRef {
+    type Target = DataFile;
+
+    fn deref(&self) -> &DataFile {
+        &self.0
+    }
+}
+
+impl Serialize for FileRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for FileRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        DataFile::deserialize(deserializer).map(FileRef::new)
+    }
+}
+
+/// What the history holds of one stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamFiles {
+    /// In the order they were written.
+    pub files: Vec<FileRef>,
+    /// Rows with an earlier time have expired: readers leave them out, and the next merge of a file
+    /// drops them.
+    pub kept_from: Option<i64>,
 }
 
 /// A snapshot of the history.
@@ -44,8 +121,10 @@ pub struct Manifest {
     pub generation: u64,
     /// Every position below this is in the files (or belongs to a dropped stream).
     pub covered: u64,
-    /// The files of each stream, in the order they were written.
-    pub streams: BTreeMap<u32, Vec<DataFile>>,
+    /// The database whose history it is.
+    pub database: String,
+    /// The streams that have files or have lost some.
+    pub streams: BTreeMap<u32, StreamFiles>,
 }
 
 /// What is stored.
@@ -58,13 +137,23 @@ struct Envelope {
 
 impl Manifest {
     /// The history that has no files: positions start at 1.
-    pub(super) fn empty() -> Manifest {
-        Manifest { format: FORMAT, generation: 0, covered: 1, streams: BTreeMap::new() }
+    pub(super) fn empty(database: &str) -> Manifest {
+        let (database, streams) = (database.to_owned(), BTreeMap::new());
+        Manifest { format: FORMAT, generation: 0, covered: 1, database, streams }
     }
 
     /// The files of `stream`; none if it has none.
-    pub fn files(&self, stream: u32) -> &[DataFile] {
-        self.streams.get(&stream).map_or(&[], Vec::as_slice)
+    pub fn files(&self, stream: u32) -> &[FileRef] {
+        self.streams.get(&stream).map_or(&[], |stream| &stream.files)
+    }
+
+    /// The time before which the rows of `stream` have expired.
+    pub fn kept_from(&self, stream: u32) -> Option<i64> {
+        self.streams.get(&stream)?.kept_from
+    }
+
+    pub(super) fn all_files(&self) -> impl Iterator<Item = &FileRef> {
+        self.streams.values().flat_map(|stream| &stream.files)
     }
 
     /// The bytes to store.

@@ -26,15 +26,6 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Writes an object that did not exist before.
-    pub async fn put_new(&self, path: &Path, content: Vec<u8>) -> Result<(), Error> {
-        if self.local.is_some() {
-            return self.put_local(path, content).await;
-        }
-        let put = self.store.put(path, PutPayload::from(content)).await;
-        put.map(drop).map_err(Error::store(path))
-    }
-
     /// Replaces the object that has the version `expected` (`None`: that does not exist), and
     /// returns its new version. A store without conditional writes replaces whatever there is.
     pub async fn replace(

@@ -1,91 +1,272 @@
-//! From the rows of one stream to the bytes of one Parquet file.
+//! From sorted rows of one stream to one Parquet file of the history.
 //!
-//! Rows are sorted by (time, position), so that a reader that wants a stretch of time can skip row
-//! groups and pages by their statistics and merge files without sorting them again.
+//! Rows are sorted by the layout's columns, then (time, position), so that a reader that wants a
+//! key or a stretch of time can skip row groups and pages by their statistics, and merge files
+//! without sorting them again. A file is written piece by piece: memory is bounded by a row group.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{
     DataType, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType, UInt64Type,
 };
-use parquet::arrow::ArrowWriter;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use parquet::arrow::AsyncArrowWriter;
+use parquet::arrow::async_writer::AsyncFileWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use tokio::io::AsyncWriteExt;
 
+use super::manifest::{DataFile, FileLayout};
+use super::target::{Target, blocking};
+use crate::durable;
 use crate::error::Error;
 
 /// Rows of a row group: 128 Ki.
 const ROW_GROUP_ROWS: usize = 128 << 10;
 
-/// Rows of one stream on their way into the history.
+/// What the rows of a stream look like.
 #[derive(Clone, Debug)]
-pub struct StreamRows {
+pub struct RowShape {
+    /// The folder of the stream's files: a plain name, another for each stream.
+    pub folder: String,
     /// The schema of every batch.
     pub schema: SchemaRef,
-    /// The rows, in any order.
-    pub batches: Vec<RecordBatch>,
     /// The index of the event time: microseconds (or `Int64`), without NULLs.
     pub time_column: usize,
     /// The index of the position in the log: `UInt64` or `Int64`, without NULLs.
     pub position_column: usize,
 }
 
-/// A Parquet file in memory and what the manifest will say of it.
-pub(super) struct Encoded {
-    pub content: Vec<u8>,
-    pub rows: u64,
-    pub positions: (u64, u64),
-    pub times: (i64, i64),
+/// Rows of one stream on their way into the history.
+#[derive(Clone, Debug)]
+pub struct StreamRows {
+    /// What they look like.
+    pub shape: RowShape,
+    /// The rows, in any order.
+    pub batches: Vec<RecordBatch>,
+    /// The indices of the columns that they are sorted by before (time, position).
+    pub sort_columns: Vec<usize>,
 }
 
-/// Sorts and encodes `rows`; `None` if there are none.
-pub(super) fn encode(stream: u32, rows: &StreamRows, path: &str) -> Result<Option<Encoded>, Error> {
-    let arrow = |source| Error::Arrow { stream, source };
-    let batch = concat_batches(&rows.schema, &rows.batches).map_err(arrow)?;
-    let column = |index: usize, role: &str| match batch.columns().get(index) {
-        Some(column) if column.null_count() == 0 => Ok(column.clone()),
-        Some(_) => Err(invalid(stream, format!("the {role} column has NULLs"))),
-        None => Err(invalid(stream, format!("it has no column {index} for the {role}"))),
-    };
-    let time = column(rows.time_column, "time")?;
-    let position = column(rows.position_column, "position")?;
-    if batch.num_rows() == 0 {
-        return Ok(None);
+impl StreamRows {
+    /// How a file of these rows is laid out.
+    pub(super) fn layout(&self) -> FileLayout {
+        let fields = self.shape.schema.fields();
+        let names = self.sort_columns.iter().filter_map(|&index| fields.get(index));
+        FileLayout { sorted_by: names.map(|f| f.name().clone()).collect(), bucket: None }
     }
-    let times = time_range(stream, &time)?;
-    let positions = position_range(stream, &position)?;
-    let sort = [time, position].map(|values| SortColumn { values, options: None });
-    let order = lexsort_to_indices(&sort, None).map_err(arrow)?;
-    let sorted = take_record_batch(&batch, &order).map_err(arrow)?;
-    let content = parquet_file(&sorted, rows)
-        .map_err(|source| Error::Parquet { path: path.to_owned(), source })?;
-    Ok(Some(Encoded { content, rows: sorted.num_rows() as u64, positions, times }))
+
+    /// All rows in the order of the layout.
+    pub(super) fn sorted(&self, stream: u32) -> Result<RecordBatch, Error> {
+        let arrow = |source| Error::Arrow { stream, source };
+        let batch = concat_batches(&self.shape.schema, &self.batches).map_err(arrow)?;
+        let keys = [self.shape.time_column, self.shape.position_column];
+        let sort = self.sort_columns.iter().chain(&keys).map(|&index| {
+            let values = column(stream, &batch, index)?;
+            Ok(SortColumn { values: Arc::clone(values), options: None })
+        });
+        let order = lexsort_to_indices(&sort.collect::<Result<Vec<_>, Error>>()?, None);
+        take_record_batch(&batch, &order.map_err(arrow)?).map_err(arrow)
+    }
 }
 
-fn parquet_file(sorted: &RecordBatch, rows: &StreamRows) -> Result<Vec<u8>, ParquetError> {
-    let sorting = [rows.time_column, rows.position_column].map(|index| SortingColumn {
+/// A file under way. It becomes part of the history when a manifest names what
+/// [`finish`](Self::finish) returned; until then a crash leaves garbage at most.
+pub struct FileWriter {
+    stream: u32,
+    shape: RowShape,
+    /// What is known of the file so far.
+    file: DataFile,
+    writer: AsyncArrowWriter<Upload>,
+}
+
+impl FileWriter {
+    pub(super) fn new(
+        stream: u32,
+        shape: RowShape,
+        layout: FileLayout,
+        (target, location, path): (&Target, &Path, String),
+    ) -> Result<FileWriter, Error> {
+        let properties = properties(&shape, &layout);
+        let failed = |source| Error::Parquet { path: path.clone(), source };
+        let properties = properties.map_err(failed)?;
+        let upload = Upload::start(target, location)?;
+        let schema = Arc::clone(&shape.schema);
+        let writer = AsyncArrowWriter::try_new(upload, schema, Some(properties)).map_err(failed)?;
+        let file = DataFile {
+            path,
+            rows: 0,
+            bytes: 0,
+            first_position: u64::MAX,
+            last_position: 0,
+            min_time: i64::MAX,
+            max_time: i64::MIN,
+            layout,
+        };
+        Ok(FileWriter { stream, shape, file, writer })
+    }
+
+    /// Appends rows, which follow those before them in the layout's order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidRows`] for NULLs or other types in the two columns; [`Error::Parquet`],
+    /// which carries failures of the store and the disk, too.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let (min, max) = time_range(self.stream, batch, self.shape.time_column)?;
+        let (first, last) = position_range(self.stream, batch, self.shape.position_column)?;
+        self.writer.write(batch).await.map_err(|source| self.failed(source))?;
+        self.file.rows += batch.num_rows() as u64;
+        self.file.min_time = self.file.min_time.min(min);
+        self.file.max_time = self.file.max_time.max(max);
+        self.file.first_position = self.file.first_position.min(first);
+        self.file.last_position = self.file.last_position.max(last);
+        Ok(())
+    }
+
+    /// The number of rows so far.
+    pub fn rows(&self) -> u64 {
+        self.file.rows
+    }
+
+    /// Makes the file durable. `None`, and no file, if it has no rows.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub async fn finish(mut self) -> Result<Option<DataFile>, Error> {
+        if self.file.rows == 0 {
+            self.abandon().await;
+            return Ok(None);
+        }
+        self.writer.finish().await.map_err(|source| self.failed(source))?;
+        self.file.bytes = self.writer.bytes_written() as u64;
+        Ok(Some(self.file))
+    }
+
+    /// Gives up: what was written so far is removed, as far as that is possible.
+    pub async fn abandon(self) {
+        self.writer.into_inner().abandon().await;
+    }
+
+    fn failed(&self, source: ParquetError) -> Error {
+        Error::Parquet { path: self.file.path.clone(), source }
+    }
+}
+
+/// Where the bytes of a file go.
+enum Upload {
+    /// Aside, and renamed when it is complete.
+    Local { file: Arc<File>, aside: PathBuf, path: PathBuf },
+    /// To an object store, in parts if there are many.
+    Store(Box<BufWriter>),
+}
+
+impl Upload {
+    fn start(target: &Target, location: &Path) -> Result<Upload, Error> {
+        let Some(dir) = &target.local else {
+            let writer = BufWriter::new(Arc::clone(&target.store), location.clone());
+            return Ok(Upload::Store(Box::new(writer)));
+        };
+        let path = dir.join(location.as_ref());
+        durable::create_dir(durable::parent_of(&path))?;
+        let aside = durable::aside_of(&path);
+        let file = File::create(&aside).map_err(Error::io("create", &aside))?;
+        Ok(Upload::Local { file: Arc::new(file), aside, path })
+    }
+
+    async fn abandon(self) {
+        match self {
+            // A file that stays is deleted as garbage when the history is opened.
+            Upload::Local { aside, .. } => drop(std::fs::remove_file(aside)),
+            Upload::Store(mut writer) => drop(writer.abort().await),
+        }
+    }
+}
+
+impl AsyncFileWriter for Upload {
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), ParquetError>> {
+        async move {
+            match self {
+                Upload::Local { file, aside, .. } => {
+                    let (file, aside) = (Arc::clone(file), aside.clone());
+                    let write =
+                        move || (&*file).write_all(&bytes).map_err(Error::io("write", &aside));
+                    blocking(write).await.map_err(external)
+                }
+                Upload::Store(writer) => writer.put(bytes).await.map_err(external),
+            }
+        }
+        .boxed()
+    }
+
+    fn complete(&mut self) -> BoxFuture<'_, Result<(), ParquetError>> {
+        async move {
+            match self {
+                Upload::Local { file, aside, path } => {
+                    let (file, aside, path) = (Arc::clone(file), aside.clone(), path.clone());
+                    let publish = move || durable::publish(&file, &aside, &path);
+                    blocking(publish).await.map_err(external)
+                }
+                Upload::Store(writer) => Ok(writer.shutdown().await?),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn external(error: impl std::error::Error + Send + Sync + 'static) -> ParquetError {
+    ParquetError::External(Box::new(error))
+}
+
+fn properties(shape: &RowShape, layout: &FileLayout) -> Result<WriterProperties, ParquetError> {
+    let sort_column = |name: &String| shape.schema.index_of(name);
+    let mut order = layout.sorted_by.iter().map(sort_column).collect::<Result<Vec<_>, _>>()?;
+    order.extend([shape.time_column, shape.position_column]);
+    let sorting = order.iter().map(|&index| SortingColumn {
         column_idx: index as i32,
         descending: false,
-        nulls_first: false,
+        nulls_first: true,
     });
     // A sorting column is named by its leaf: with nested columns before it the indices differ.
-    let flat = !rows.schema.fields().iter().any(|field| field.data_type().is_nested());
-    let properties = WriterProperties::builder()
+    let flat = !shape.schema.fields().iter().any(|field| field.data_type().is_nested());
+    Ok(WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_sorting_columns(flat.then(|| sorting.to_vec()))
-        .build();
-    let mut content = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut content, sorted.schema(), Some(properties))?;
-    writer.write(sorted)?;
-    writer.close()?;
-    Ok(content)
+        .set_sorting_columns(flat.then(|| sorting.collect()))
+        .build())
 }
 
-fn time_range(stream: u32, column: &ArrayRef) -> Result<(i64, i64), Error> {
+fn column(stream: u32, batch: &RecordBatch, index: usize) -> Result<&ArrayRef, Error> {
+    let missing = || invalid(stream, format!("it has no column {index}"));
+    batch.columns().get(index).ok_or_else(missing)
+}
+
+fn whole(stream: u32, batch: &RecordBatch, index: usize) -> Result<&ArrayRef, Error> {
+    let column = column(stream, batch, index)?;
+    match column.null_count() {
+        0 => Ok(column),
+        _ => Err(invalid(stream, format!("column {index} has NULLs"))),
+    }
+}
+
+fn time_range(stream: u32, batch: &RecordBatch, index: usize) -> Result<(i64, i64), Error> {
+    let column = whole(stream, batch, index)?;
     let values = match column.data_type() {
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             column.as_primitive::<TimestampMicrosecondType>().values()
@@ -99,7 +280,8 @@ fn time_range(stream: u32, column: &ArrayRef) -> Result<(i64, i64), Error> {
     range(stream, values.iter().copied())
 }
 
-fn position_range(stream: u32, column: &ArrayRef) -> Result<(u64, u64), Error> {
+fn position_range(stream: u32, batch: &RecordBatch, index: usize) -> Result<(u64, u64), Error> {
+    let column = whole(stream, batch, index)?;
     match column.data_type() {
         DataType::UInt64 => {
             range(stream, column.as_primitive::<UInt64Type>().values().iter().copied())
