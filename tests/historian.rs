@@ -5,6 +5,8 @@ use std::time::Duration;
 use asofdb_server::ServeConfig;
 use asofdb_tests::TestServer;
 
+use crate::fresh;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_take_much_memory_become_a_file() {
     become_a_file(|config| config.checkpoint_bytes = 1).await;
@@ -24,7 +26,7 @@ async fn become_a_file(configure: impl FnOnce(&mut ServeConfig)) {
     let insert = "INSERT INTO s VALUES (1, '2025-03-01 12:00:00Z'), (2, '2025-03-01 12:00:01Z')";
     client.batch_execute(insert).await.expect("two rows");
     let data = server.data_dir().join("history/data");
-    let files = || std::fs::read_dir(&data).expect("the history's folder").count();
+    let files = || fresh::files_below(&data, "parquet").expect("the history's folder").len();
     let found = async {
         while files() == 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use asofdb_sql::{CreateEntity, CreateFeatures, CreateSource, CreateView};
+use asofdb_udfs::Interval;
 use datafusion::logical_expr::Expr;
 
 use crate::data::SourceData;
@@ -31,6 +32,8 @@ pub struct Source {
     pub event_time: usize,
     /// Where the rows live.
     pub connector: Connector,
+    /// How old events may become; `None` for any age.
+    pub retention: Option<Interval>,
     /// The statement that made it.
     pub definition: CreateSource,
     /// The rows.

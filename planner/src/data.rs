@@ -1,7 +1,9 @@
 //! The rows of a source: the history's files and the tail that is only in the log yet.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use arrow::array::RecordBatch;
-use asofdb_storage::DataFile;
+use asofdb_storage::{FileRef, Manifest};
 use parking_lot::RwLock;
 
 /// More batches than this in a tail are merged into one when they are next read.
@@ -10,22 +12,32 @@ const TAIL_BATCHES_MAX: usize = 64;
 /// The rows at one moment. They do not change; a newer snapshot has more.
 #[derive(Clone, Debug, Default)]
 pub struct DataSnapshot {
-    /// Files of the history.
-    pub files: Vec<DataFile>,
+    /// Files of the history, which stay there as long as this does.
+    pub files: Vec<FileRef>,
     /// Committed rows that no file has yet, with their positions as the last column.
     pub tail: Vec<RecordBatch>,
 }
 
 /// The rows of one source, as they grow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SourceData {
     state: RwLock<DataSnapshot>,
+    /// Microseconds; `i64::MIN` before anything expired.
+    kept_from: AtomicI64,
+}
+
+impl Default for SourceData {
+    fn default() -> Self {
+        SourceData { state: RwLock::default(), kept_from: i64::MIN.into() }
+    }
 }
 
 impl SourceData {
-    /// The rows in the history's `files` and none in the log.
-    pub fn new(files: Vec<DataFile>) -> Self {
-        SourceData { state: RwLock::new(DataSnapshot { files, tail: Vec::new() }) }
+    /// The rows that `manifest` has of source `id`, and none in the log.
+    pub fn new(manifest: &Manifest, id: u32) -> Self {
+        let data = SourceData::default();
+        data.set_files(manifest, id);
+        data
     }
 
     /// The rows committed so far.
@@ -36,16 +48,32 @@ impl SourceData {
         self.state.read().clone()
     }
 
+    /// The event time, in microseconds, before which rows have expired: whoever reads leaves them
+    /// out. `i64::MIN` if none have.
+    pub fn kept_from(&self) -> i64 {
+        self.kept_from.load(Ordering::Acquire)
+    }
+
     /// Adds committed rows.
     pub fn push(&self, batch: RecordBatch) {
         self.state.write().tail.push(batch);
     }
 
-    /// Replaces the first `merged` batches of the tail by `files`, which have their rows.
-    pub fn move_to_files(&self, files: Vec<DataFile>, merged_rows: usize) {
+    /// Shows the files that `manifest` has of source `id`, which have the same rows as those
+    /// before.
+    pub fn set_files(&self, manifest: &Manifest, id: u32) {
+        self.move_to_files(manifest, id, 0);
+    }
+
+    /// Shows the files of `manifest`, which have the first `rows` rows of the tail besides those
+    /// of the files before, and drops these rows from the tail.
+    pub fn move_to_files(&self, manifest: &Manifest, id: u32, rows: usize) {
         let mut state = self.state.write();
-        state.files = files;
-        let mut left = merged_rows;
+        state.files = manifest.files(id).to_vec();
+        if let Some(time) = manifest.kept_from(id) {
+            self.kept_from.fetch_max(time, Ordering::AcqRel);
+        }
+        let mut left = rows;
         let mut kept = Vec::new();
         for batch in state.tail.drain(..) {
             let skip = left.min(batch.num_rows());
@@ -67,7 +95,7 @@ impl SourceData {
 }
 
 impl DataSnapshot {
-    /// The number of rows.
+    /// The number of rows, expired ones that are still there included.
     pub fn rows(&self) -> u64 {
         let tail: usize = self.tail.iter().map(RecordBatch::num_rows).sum();
         self.files.iter().map(|f| f.rows).sum::<u64>() + tail as u64

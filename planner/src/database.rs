@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use asofdb_storage::{CatalogFile, History, Log, LogOptions, Record};
+use asofdb_storage::{CatalogFile, History, Log, LogOptions, Owner, Record, identity};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
+use url::Url;
 
 use crate::backfill::backfill;
 use crate::catalog::document::Document;
@@ -22,11 +23,22 @@ use crate::source_file::number_rows;
 use crate::statement::create_source;
 use crate::task::to_the_end;
 
+/// A folder of an object store.
+#[derive(Clone, Debug)]
+pub struct ObjectStorePlace {
+    /// `s3://bucket/prefix`.
+    pub url: Url,
+    /// The store's options, such as `aws_region`; those that it does not know are ignored.
+    pub options: Vec<(String, String)>,
+}
+
 /// What a database is opened with.
 #[derive(Clone, Debug)]
 pub struct DatabaseOptions {
     /// The folder that holds log, history and catalog.
     pub data_dir: PathBuf,
+    /// Where the history is, if not in `data_dir`.
+    pub history: Option<ObjectStorePlace>,
     /// The directories that `COPY` and parquet sources may touch.
     pub import_dirs: Vec<PathBuf>,
     /// Memory that queries may use together, in bytes.
@@ -55,7 +67,9 @@ pub(crate) struct Inner {
     pub ddl: Mutex<()>,
     /// Held during a checkpoint; one at a time.
     pub checkpoint: Mutex<()>,
-    historian: Historian,
+    /// Held while files are merged; one merge at a time.
+    pub merge: Mutex<()>,
+    pub historian: Historian,
     pub closing: std::sync::atomic::AtomicBool,
 }
 
@@ -66,7 +80,8 @@ impl Database {
         let dir = options.data_dir.clone();
         std::fs::create_dir_all(&dir)
             .map_err(|source| Error::File { path: dir.display().to_string(), source })?;
-        let history = History::open_local(&dir.join("history")).await?;
+        let owner = identity(&dir.join("identity"))?;
+        let history = open_history(&options, Owner(&owner)).await?;
         let manifest = history.manifest();
         let timelines = Arc::new(Timelines::new());
         let planning =
@@ -76,7 +91,7 @@ impl Database {
             None => Catalog::default(),
             Some(bytes) => Document::from_bytes(&bytes)?.catalog(
                 &planning.state(&Arc::new(Catalog::default())),
-                &|id| Arc::new(SourceData::new(manifest.files(id).to_vec())),
+                &|id| Arc::new(SourceData::new(&manifest, id)),
                 &|definition| create_source::connector(definition, &options.import_dirs),
             )?,
         };
@@ -95,6 +110,7 @@ impl Database {
                 catalog_file,
                 ddl: Mutex::new(()),
                 checkpoint: Mutex::new(()),
+                merge: Mutex::new(()),
                 historian: Historian::default(),
                 closing: false.into(),
             }),
@@ -152,6 +168,13 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+async fn open_history(options: &DatabaseOptions, owner: Owner<'_>) -> Result<History> {
+    Ok(match &options.history {
+        None => History::open_local(&options.data_dir.join("history"), owner).await?,
+        Some(place) => History::open_url(&place.url, place.options.clone(), owner).await?,
+    })
 }
 
 /// Forgets the files of sources that the catalog no longer has: a crash may have come between the

@@ -1,8 +1,12 @@
-//! The historian: makes a checkpoint by itself when the tails have grown large, or when rows have
-//! waited in the log for long enough. It knows when, not how: see `statement/checkpoint.rs`.
+//! The historian: does by itself, beside the sessions, what keeps the history in shape.
 //!
-//! A checkpoint that fails is tried again, later each time; the log keeps what is not yet in a
-//! file, and ingest goes on.
+//! * A checkpoint when the tails have grown large, or when rows have waited in the log for long
+//!   enough (`statement/checkpoint.rs` says how).
+//! * After a checkpoint, and from time to time: what a source's retention says has expired, files
+//!   are merged (`merge.rs`), and those that nobody reads any more are deleted.
+//!
+//! What fails is tried again, later each time; the log keeps what is not yet in a file, and ingest
+//! goes on. The two are tasks of their own, for a merge may take long.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -12,7 +16,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::catalog::Source;
 use crate::database::Inner;
+use crate::error::{Error, Result};
+use crate::merge::{Extent, merge_files};
 use crate::statement::checkpoint::checkpoint;
 use crate::task::Background;
 
@@ -70,7 +77,9 @@ impl Tails {
 /// The historian at work. It ends when it is told to, or is dropped.
 #[derive(Default)]
 pub struct Historian {
-    running: Mutex<Option<(watch::Sender<bool>, Background)>>,
+    running: Mutex<Option<(watch::Sender<bool>, [Background; 2])>>,
+    /// Told after each checkpoint.
+    checkpointed: Arc<Notify>,
 }
 
 impl Historian {
@@ -78,21 +87,33 @@ impl Historian {
     pub fn start(&self, inner: &Arc<Inner>) {
         let (stop, stopping) = watch::channel(false);
         let tails = Arc::clone(inner.ingest.tails());
-        let work = run(Arc::downgrade(inner), tails, inner.options.checkpoint.interval, stopping);
-        *self.running.lock() = Some((stop, Background::spawn(work)));
+        let interval = inner.options.checkpoint.interval;
+        let checkpoints =
+            make_checkpoints(Arc::downgrade(inner), tails, interval, stopping.clone());
+        let checkpointed = Arc::clone(&self.checkpointed);
+        let upkeep = keep_up(Arc::downgrade(inner), checkpointed, interval, stopping);
+        let tasks = [Background::spawn(checkpoints), Background::spawn(upkeep)];
+        *self.running.lock() = Some((stop, tasks));
     }
 
-    /// Ends it, after the checkpoint that it is at.
+    /// Says that there are new files.
+    pub fn checkpointed(&self) {
+        self.checkpointed.notify_one();
+    }
+
+    /// Ends it, after the checkpoint and the merge that it is at.
     pub async fn stop(&self) {
         let running = self.running.lock().take();
-        if let Some((stop, task)) = running {
+        if let Some((stop, tasks)) = running {
             stop.send_replace(true);
-            task.join().await;
+            for task in tasks {
+                task.join().await;
+            }
         }
     }
 }
 
-async fn run(
+async fn make_checkpoints(
     inner: Weak<Inner>,
     tails: Arc<Tails>,
     interval: Duration,
@@ -123,4 +144,69 @@ async fn run(
             }
         }
     }
+}
+
+async fn keep_up(
+    inner: Weak<Inner>,
+    checkpointed: Arc<Notify>,
+    interval: Duration,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut retry = RETRY.0;
+    loop {
+        tokio::select! {
+            _ = stopping.changed() => return,
+            _ = timeout(interval, checkpointed.notified()) => {}
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        let result = upkeep(&inner, &stopping).await;
+        drop(inner);
+        match result {
+            Ok(()) => retry = RETRY.0,
+            Err(error) => {
+                tracing::warn!(%error, retry_s = retry.as_secs(), "merging files failed");
+                checkpointed.notify_one();
+                tokio::select! {
+                    _ = stopping.changed() => return,
+                    () = sleep(retry) => {}
+                }
+                retry = (retry * 2).min(RETRY.1);
+            }
+        }
+    }
+}
+
+/// Expires, merges and deletes for all sources.
+async fn upkeep(inner: &Arc<Inner>, stopping: &watch::Receiver<bool>) -> Result<()> {
+    for source in inner.catalog().sources() {
+        if *stopping.borrow() {
+            return Ok(());
+        }
+        expire(inner, source).await?;
+        match merge_files(inner, source, Extent::Few).await {
+            // It was dropped meanwhile.
+            Err(Error::Storage(asofdb_storage::Error::FilesGone { .. })) => {}
+            other => other?,
+        }
+    }
+    inner.history.delete_retired().await?;
+    Ok(())
+}
+
+/// Says which rows of `source` have expired by now, if its retention says so of any in a file.
+///
+/// That is a time, kept with the files: from one statement to the next all readers leave earlier
+/// rows out, in training, in lookups and in scans alike. The rows go when their files are merged.
+pub async fn expire(inner: &Arc<Inner>, source: &Arc<Source>) -> Result<()> {
+    let Some(retention) = source.retention else { return Ok(()) };
+    let kept_from = retention.before(inner.planning.now_micros());
+    let files = source.data.snapshot().files;
+    if kept_from <= source.data.kept_from() || files.iter().all(|f| f.min_time >= kept_from) {
+        return Ok(());
+    }
+    let _turn = inner.checkpoint.lock().await;
+    let manifest = inner.history.replace(source.id, &[], Vec::new(), Some(kept_from)).await?;
+    source.data.set_files(&manifest, source.id);
+    tracing::info!(source = source.name, kept_from, "older rows have expired");
+    Ok(())
 }

@@ -6,6 +6,7 @@
 mod backfill;
 mod catalog;
 mod checked;
+mod clustering;
 mod data;
 mod database;
 mod error;
@@ -15,6 +16,7 @@ mod historian;
 mod ingest;
 mod logical;
 mod maintain;
+mod merge;
 mod operator;
 mod parameters;
 mod planning;
@@ -27,7 +29,7 @@ mod task;
 mod track;
 mod types;
 
-pub use database::{Database, DatabaseOptions};
+pub use database::{Database, DatabaseOptions, ObjectStorePlace};
 pub use error::{Error, ObjectKind, Result};
 pub use functions::VERSION;
 pub use historian::CheckpointOptions;

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod insert;
 pub mod show;
 pub mod show_create;
+pub mod vacuum;
 
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ async fn change(database: &Database, statement: &Statement) -> Result<Outcome> {
         Statement::CreateView(create) => create_view::run(database, create).await,
         Statement::Drop(drop) => drop::run(database, drop).await,
         Statement::Checkpoint => checkpoint::run(database).await,
+        Statement::Vacuum(vacuum) => vacuum::run(database, vacuum).await,
         Statement::CreateWrittenFeature(_) => {
             Err(Error::unsupported("features that are written directly are not supported yet"))
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
+use url::Url;
 
 /// What the listener is bound to if nothing is said.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:5433";
@@ -40,6 +41,10 @@ pub struct ServeArgs {
     /// Folder of the database; made if it does not exist [default: asofdb-data]
     #[arg(long, env = "ASOFDB_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Where the history's files go, s3://bucket/prefix for instance; the environment's AWS_
+    /// variables say with which keys, region and endpoint [default: the folder history in --data]
+    #[arg(long, env = "ASOFDB_HISTORY", value_name = "URL")]
+    pub history: Option<String>,
     /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:5433]
     #[arg(long, env = "ASOFDB_LISTEN", value_name = "HOST:PORT")]
     pub listen: Option<String>,
@@ -165,6 +170,7 @@ impl FromStr for ByteSize {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct File {
     data: Option<PathBuf>,
+    history: Option<String>,
     listen: Option<String>,
     import_dir: Option<Vec<PathBuf>>,
     log_level: Option<LogLevel>,
@@ -204,6 +210,8 @@ pub enum ConfigError {
 pub struct ServeConfig {
     /// Folder of the database.
     pub data: PathBuf,
+    /// Where the history's files go; `None` for a folder in `data`.
+    pub history: Option<Url>,
     /// Address and port to listen on.
     pub listen: String,
     /// Folders that `COPY` and parquet sources may read.
@@ -227,6 +235,7 @@ impl ServeConfig {
     pub fn new(data: impl Into<PathBuf>) -> Self {
         ServeConfig {
             data: data.into(),
+            history: None,
             listen: DEFAULT_LISTEN.to_owned(),
             import_dirs: Vec::new(),
             log_level: LogLevel::default(),
@@ -248,7 +257,9 @@ impl ServeConfig {
             true => file.import_dir.unwrap_or_default(),
             false => args.import_dir,
         };
+        let history = args.history.or(file.history).map(|url| history_url(&url)).transpose()?;
         let config = ServeConfig {
+            history,
             data: args.data.or(file.data).unwrap_or_else(|| DEFAULT_DATA.into()),
             listen: args.listen.or(file.listen).unwrap_or_else(|| DEFAULT_LISTEN.into()),
             import_dirs,
@@ -281,6 +292,13 @@ impl ServeConfig {
             return Err(ConfigError::Value("checkpoint-interval, checkpoint-size: more than 0"));
         }
         Ok(config)
+    }
+}
+
+fn history_url(text: &str) -> Result<Url, ConfigError> {
+    match Url::parse(text) {
+        Ok(url) if url.scheme() == "s3" && url.has_host() => Ok(url),
+        _ => Err(ConfigError::Value("history must be a URL such as s3://bucket/prefix")),
     }
 }
 
@@ -351,6 +369,11 @@ mod tests {
         assert!(error.contains("lisen") && error.contains("listen"), "{error}");
         assert!(with_file("memory-limit = 'much'", ServeArgs::default()).is_err());
         assert!(with_file("max-connections = 0", ServeArgs::default()).is_err());
+        for bad in ["/folder", "file:///folder", "s3:bucket", "https://host/bucket"] {
+            assert!(with_file(&format!("history = '{bad}'"), ServeArgs::default()).is_err());
+        }
+        let config = with_file("history = 's3://bucket/some/prefix'", ServeArgs::default());
+        assert_eq!(config.unwrap().history.unwrap().path(), "/some/prefix");
         assert!(with_file("memory-limit = 1", ServeArgs::default()).is_err());
     }
 

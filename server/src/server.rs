@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use asofdb_planner::{CheckpointOptions, Database, DatabaseOptions};
+use asofdb_planner::{CheckpointOptions, Database, DatabaseOptions, ObjectStorePlace};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use url::Url;
 
 use crate::config::ServeConfig;
 use crate::connection::Shared;
@@ -66,6 +67,7 @@ impl Server {
         let local_addr = listener.local_addr().map_err(listen)?;
         let database = Database::open(DatabaseOptions {
             data_dir: config.data,
+            history: config.history.map(object_store_place),
             import_dirs: config.import_dirs,
             memory_limit_bytes: config.memory_limit_bytes,
             checkpoint: CheckpointOptions {
@@ -104,6 +106,15 @@ impl Server {
         self.listener.join().await;
         self.database.close().await;
         tracing::info!("stopped");
+    }
+}
+
+/// The folder at `url`, with what the environment says of how to reach it: `AWS_REGION` and so on.
+fn object_store_place(url: Url) -> ObjectStorePlace {
+    let options = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
+    ObjectStorePlace {
+        url,
+        options: options.filter(|(name, _)| name.starts_with("aws_")).collect(),
     }
 }
 

@@ -126,7 +126,8 @@ fn of_storage(source: &asofdb_storage::Error) -> ErrorInfo {
         Storage::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => "53100",
         Storage::Io { .. } | Storage::LogFailed { .. } | Storage::Store { .. } => "58030",
         Storage::LogClosed => "57P01",
-        Storage::Locked { .. } => "55006",
+        Storage::Locked { .. } | Storage::FilesGone { .. } => "55006",
+        Storage::ManifestConflict { .. } | Storage::ForeignHistory { .. } => "55006",
         Storage::InvalidTransaction { .. } => "54000",
         _ => "XX001",
     };

@@ -26,6 +26,7 @@ mod session;
 mod set;
 mod show;
 mod unsupported;
+mod vacuum;
 mod verify;
 
 pub use comment::{Comment, CommentObject};
@@ -41,6 +42,7 @@ pub use prepare::Prepare;
 pub use session::{Discard, Isolation, SessionStatement, TransactionModes};
 pub use set::{SetScope, SetVariable, SettingValue};
 pub use show::{ObjectKind, Show, ShowKind};
+pub use vacuum::Vacuum;
 pub use verify::VerifyFeatures;
 
 /// A statement of AsofDB.
@@ -70,6 +72,8 @@ pub enum Statement {
     ShowCreate(ShowCreate),
     /// `CHECKPOINT`
     Checkpoint,
+    /// `VACUUM`
+    Vacuum(Vacuum),
     /// `COMMENT ON`
     Comment(Comment),
     /// `VERIFY FEATURES ON entity`
@@ -101,6 +105,7 @@ const STATEMENTS: &[(&str, ParseFn)] = &[
     ("DESC", describe::parse),
     ("EXPLAIN", explain::parse),
     ("CHECKPOINT", checkpoint),
+    ("VACUUM", vacuum::parse),
     ("COMMENT", comment::parse),
     ("VERIFY", verify::parse),
     ("SET", set::parse),
@@ -181,6 +186,7 @@ impl fmt::Display for Statement {
             Statement::Describe(statement) => statement.fmt(f),
             Statement::ShowCreate(statement) => statement.fmt(f),
             Statement::Checkpoint => f.write_str("CHECKPOINT"),
+            Statement::Vacuum(statement) => statement.fmt(f),
             Statement::Comment(statement) => statement.fmt(f),
             Statement::Verify(statement) => statement.fmt(f),
             Statement::Explain(statement) => statement.fmt(f),

@@ -252,6 +252,7 @@ impl History {
         let before = entry.files.len();
         entry.files.retain(|file| !removed.contains(file));
         if before - entry.files.len() != removed.len() {
+            self.inner.retired.lock().extend(added.into_iter().map(FileRef::new));
             return Err(Error::FilesGone { stream });
         }
         entry.files.extend(added.into_iter().map(FileRef::new));

@@ -48,7 +48,7 @@ pub async fn run(case: &Case, tamper: Tamper, tally: &mut Tally) {
         runner.stage = match stage {
             0 => "before CHECKPOINT",
             1 => "after CHECKPOINT",
-            2 => "after late events",
+            2 => "after late events and VACUUM",
             3 => "after restart",
             _ => "after CHECKPOINT and restart",
         };
@@ -58,8 +58,10 @@ pub async fn run(case: &Case, tamper: Tamper, tally: &mut Tally) {
             history.extend(batch.iter().cloned());
         }
         runner.create_features(stage, false).await;
-        if stage == 1 || stage == 4 {
-            runner.execute("CHECKPOINT").await;
+        match stage {
+            1 | 4 => runner.execute("CHECKPOINT").await,
+            2 => runner.execute("VACUUM").await,
+            _ => {}
         }
         if stage >= 3 {
             server.restart().await;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use arrow::datatypes::{Field, Schema};
 use asofdb_sql::{CreateEntity, CreateFeatures, CreateSource, Parsed, Statement, fold};
+use asofdb_udfs::Interval;
 use datafusion::execution::SessionState;
 use serde::{Deserialize, Serialize};
 
@@ -170,7 +172,28 @@ pub fn build_source(
         });
     }
     let schema = Arc::new(Schema::new(fields));
-    Ok(Source { id, name, schema, event_time, connector, definition, data })
+    let retention = definition.options.get("retention").map(|value| retention(value.text()));
+    let retention = retention.transpose()?;
+    if retention.is_some() && connector != Connector::Log {
+        return Err(Error::definition("files that are read in place have no retention"));
+    }
+    Ok(Source { id, name, schema, event_time, connector, retention, definition, data })
+}
+
+/// An interval, more than nothing, to the microsecond.
+fn retention(text: &str) -> Result<Interval> {
+    let wrong = |message: String| Error::Definition {
+        message,
+        hint: Some("For instance retention = '2 years'.".into()),
+    };
+    let parsed = parse_interval_month_day_nano(text)
+        .map_err(|_| wrong(format!("retention '{text}' is no interval")))?;
+    let micros = parsed.nanoseconds / 1000;
+    let positive = parsed.months >= 0 && parsed.days >= 0 && micros >= 0;
+    match positive && (parsed.months, parsed.days, micros) > (0, 0, 0) {
+        true => Ok(Interval { months: parsed.months, days: parsed.days, micros }),
+        false => Err(wrong(format!("retention '{text}' keeps nothing"))),
+    }
 }
 
 fn is_column_type(data_type: &arrow::datatypes::DataType) -> bool {

@@ -32,7 +32,7 @@ use super::as_of_stream::{AsOfStream, StreamParts};
 use crate::track::{EVENT_POSITION, EVENT_TIME, Track, event_key_name};
 
 /// Keys and instants sort ascending, NULLs first.
-const ORDER: SortOptions = SortOptions { descending: false, nulls_first: true };
+pub const ORDER: SortOptions = SortOptions { descending: false, nulls_first: true };
 
 /// The operator of [`crate::logical::as_of_join::AsOfJoin`].
 #[derive(Debug)]

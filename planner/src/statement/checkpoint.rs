@@ -5,8 +5,10 @@ use std::sync::Arc;
 use asofdb_storage::StreamRows;
 
 use crate::catalog::{Connector, Source};
+use crate::clustering::sort_columns;
 use crate::database::{Database, Inner};
 use crate::error::Result;
+use crate::merge::shape;
 use crate::session::Outcome;
 
 /// Writes a checkpoint.
@@ -34,10 +36,9 @@ pub async fn checkpoint(inner: &Arc<Inner>) -> Result<()> {
     for (source, batches) in sources.iter().zip(&tails) {
         if !batches.is_empty() {
             let rows = StreamRows {
-                schema: source.schema_with_position(),
+                shape: shape(source),
                 batches: batches.clone(),
-                time_column: source.event_time,
-                position_column: source.schema.fields().len(),
+                sort_columns: sort_columns(&catalog, source),
             };
             streams.push((source.id, rows));
         }
@@ -45,11 +46,12 @@ pub async fn checkpoint(inner: &Arc<Inner>) -> Result<()> {
     let manifest = inner.history.append(covered, streams).await?;
     for (source, batches) in sources.iter().zip(&tails) {
         let rows = batches.iter().map(|b| b.num_rows()).sum();
-        source.data.move_to_files(manifest.files(source.id).to_vec(), rows);
+        source.data.move_to_files(&manifest, source.id, rows);
     }
     inner.ingest.tails().remove(bytes);
     inner.ingest.log().rotate().await?;
     inner.ingest.log().drop_before(covered).await?;
+    inner.historian.checkpointed();
     tracing::info!(covered, "checkpoint");
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::statement::drop;
 const TAG: &str = "CREATE SOURCE";
 
 /// The options of a source and what they are for.
-const OPTIONS: &[&str] = &["connector", "location"];
+const OPTIONS: &[&str] = &["connector", "location", "retention"];
 
 /// Declares a source.
 pub async fn run(database: &Database, create: &CreateSource) -> Result<Outcome> {

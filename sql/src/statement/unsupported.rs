@@ -10,7 +10,7 @@ const ROWS: &str = "Events are appended with INSERT or COPY and kept by the sour
                     what is known at a time does not change later.";
 const ALTER: &str = "Definitions are changed with CREATE OR REPLACE.";
 const ROLES: &str = "Roles are part of the server's configuration.";
-const UPKEEP: &str = "Upkeep runs by itself; CHECKPOINT writes the log to the history now.";
+const UPKEEP: &str = "Upkeep runs by itself; CHECKPOINT and VACUUM do it now.";
 const NONE: &str = "";
 
 /// Statements of PostgreSQL by their first word, with what to do instead.
@@ -23,7 +23,6 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("GRANT", ROLES),
     ("REVOKE", ROLES),
     ("REASSIGN", ROLES),
-    ("VACUUM", UPKEEP),
     ("ANALYZE", UPKEEP),
     ("REINDEX", UPKEEP),
     ("CLUSTER", UPKEEP),

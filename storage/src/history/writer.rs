@@ -163,8 +163,18 @@ impl FileWriter {
         self.writer.into_inner().abandon().await;
     }
 
+    /// The failure of the disk or the store, if it was one.
     fn failed(&self, source: ParquetError) -> Error {
-        Error::Parquet { path: self.file.path.clone(), source }
+        let path = self.file.path.clone();
+        let ParquetError::External(inner) = source else { return Error::Parquet { path, source } };
+        let inner = match inner.downcast::<Error>() {
+            Ok(error) => return *error,
+            Err(inner) => inner,
+        };
+        match inner.downcast::<object_store::Error>() {
+            Ok(source) => Error::Store { path, source: *source },
+            Err(inner) => Error::Parquet { path, source: ParquetError::External(inner) },
+        }
     }
 }
 
@@ -222,7 +232,10 @@ impl AsyncFileWriter for Upload {
                     let publish = move || durable::publish(&file, &aside, &path);
                     blocking(publish).await.map_err(external)
                 }
-                Upload::Store(writer) => Ok(writer.shutdown().await?),
+                Upload::Store(writer) => writer.shutdown().await.map_err(|error| {
+                    let store = "object store";
+                    external(object_store::Error::Generic { store, source: error.into() })
+                }),
             }
         }
         .boxed()
