@@ -1,6 +1,7 @@
-//! Kill -9 on the real binary, again and again, while clients insert, copy and checkpoint. After
-//! each kill: what was acknowledged is there once, what was in flight is there whole or not at
-//! all, and the features count exactly the events that are there.
+//! Kill -9 on the real binary, again and again, while clients insert, copy, make and drop features,
+//! checkpoint and vacuum; at random moments, or at a place in the code. After each kill: what was
+//! acknowledged is there once, what was in flight is there whole or not at all, and the features
+//! count exactly the events that are there.
 //!
 //! `ASOFDB_CRASH_RUNS` sets how many kills, `ASOFDB_SEED` repeats a run.
 
@@ -14,6 +15,7 @@ use asofdb_tests::process::ServerProcess;
 use bytes::Bytes;
 use futures::SinkExt;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use tokio_postgres::{Client, NoTls};
 
@@ -23,11 +25,38 @@ const RUNS_PER_DATABASE: u64 = 10;
 /// Keys of the entity.
 const KEYS: i64 = 7;
 
+/// Where the server may end, and at most how often it comes there before it does.
+const PLACES: &[(&str, u32)] = &[
+    ("log::synced", 60),
+    ("ingest::committed", 60),
+    ("history::replacing", 6),
+    ("history::replaced", 6),
+    ("checkpoint::shown", 4),
+    ("merge::written", 3),
+    ("merge::shown", 3),
+    ("features::filled", 4),
+    ("features::published", 4),
+];
+
+/// Where it may end while it starts.
+const PLACES_OF_RECOVERY: &[&str] = &["recovery::opened", "recovery::rebuilt"];
+
 /// `checkpoints` is how much memory rows may take before a checkpoint begins by itself.
-fn start(data: &Path, checkpoints: &str) -> ServerProcess {
+fn command(data: &Path, checkpoints: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_asofdb"));
     command.env("ASOFDB_CHECKPOINT_SIZE", checkpoints);
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    command
+}
+
+fn start(data: &Path, checkpoints: &str) -> ServerProcess {
+    ServerProcess::start(&mut command(data, checkpoints)).expect("the binary serves")
+}
+
+/// Starts it so that it ends at a place, or at none.
+fn start_to_crash(data: &Path, checkpoints: &str, place: Option<&str>) -> ServerProcess {
+    let mut command = command(data, checkpoints);
+    command.envs(place.map(|place| ("ASOFDB_CRASH_AT", place)));
     ServerProcess::start(&mut command).expect("the binary serves")
 }
 
@@ -108,7 +137,20 @@ async fn copy(client: Client, ledger: Shared, mut rng: StdRng) {
 async fn checkpoint(client: Client, mut rng: StdRng) {
     loop {
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..80))).await;
-        if client.batch_execute("CHECKPOINT").await.is_err() {
+        let statement = if rng.random_range(0..3) == 0 { "VACUUM" } else { "CHECKPOINT" };
+        if client.batch_execute(statement).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Makes and drops a feature until the connection breaks.
+async fn redefine(client: Client, mut rng: StdRng) {
+    let create = "CREATE OR REPLACE FEATURE extra ON things AS \
+                  SELECT count(v) OVER (RANGE UNBOUNDED PRECEDING) FROM events WHERE id >= 0";
+    for statement in [create, "DROP FEATURE IF EXISTS extra ON things"].into_iter().cycle() {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(5..80))).await;
+        if client.batch_execute(statement).await.is_err() {
             return;
         }
     }
@@ -185,6 +227,10 @@ async fn verify_features(client: &Client) -> usize {
         let (feature, trained): (f64, f64) = (feature.get(3), trained.get(1));
         assert_eq!(feature.to_bits(), trained.to_bits());
     }
+    let differences = client.query("VERIFY FEATURES ON things", &[]).await.expect("verifies");
+    let shown: Vec<Vec<Option<String>>> =
+        differences.iter().map(|row| (0..4).map(|column| row.get(column)).collect()).collect();
+    assert!(shown.is_empty(), "online state differs from the events: {shown:?}");
     online.len() * 4
 }
 
@@ -207,7 +253,10 @@ async fn nothing_acknowledged_is_lost_and_nothing_counts_twice() {
             drop(server);
         }
         // Every other time the historian is at work, too.
-        let server = start(folder.path(), if run % 2 == 0 { "64KiB" } else { "1GiB" });
+        let place = PLACES.choose(&mut rng).filter(|_| rng.random());
+        let place = place.map(|(place, times)| format!("{place}:{}", rng.random_range(1..=*times)));
+        let checkpoints = if run % 2 == 0 { "64KiB" } else { "1GiB" };
+        let server = start_to_crash(folder.path(), checkpoints, place.as_deref());
         let mut clients = Vec::new();
         for _ in 0..2 {
             let task = insert(connect(&server).await, ledger.clone(), branch(&mut rng));
@@ -217,10 +266,17 @@ async fn nothing_acknowledged_is_lost_and_nothing_counts_twice() {
         clients.push(tokio::spawn(task));
         let task = checkpoint(connect(&server).await, branch(&mut rng));
         clients.push(tokio::spawn(task));
+        let task = redefine(connect(&server).await, branch(&mut rng));
+        clients.push(tokio::spawn(task));
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..400))).await;
         drop(server);
         for client in clients {
             client.await.expect("a client ends with its connection");
+        }
+        if let Some(place) = PLACES_OF_RECOVERY.choose(&mut rng).filter(|_| rng.random()) {
+            let mut command = command(folder.path(), "1GiB");
+            let ended = ServerProcess::start(command.env("ASOFDB_CRASH_AT", format!("{place}:1")));
+            assert!(ended.is_err(), "a start that was to end at {place} did not");
         }
         let server = start(folder.path(), "1GiB");
         let client = connect(&server).await;
@@ -230,6 +286,43 @@ async fn nothing_acknowledged_is_lost_and_nothing_counts_twice() {
     }
     assert!(rows > 0, "no run got as far as an acknowledged row");
     println!("{runs} kills, {rows} rows and {checked} values checked: 0 lost, 0 doubled");
+}
+
+/// Online state that misses events, as a defect would leave it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_finds_a_state_that_is_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = command(folder.path(), "1GiB");
+    command.env("FAILPOINTS", "timelines::insert=1*off->1*return");
+    let server = ServerProcess::start(&mut command).expect("the binary serves");
+    let client = connect(&server).await;
+    declare(&client).await;
+    for id in 0..3 {
+        let insert = format!("INSERT INTO events VALUES ({id}, {id}, 0.5, now())");
+        client.batch_execute(&insert).await.expect("inserts");
+    }
+    let found = client.query("VERIFY FEATURES ON things", &[]).await.expect("verifies");
+    let found: Vec<[Option<String>; 4]> = found
+        .iter()
+        .map(|row| [row.get("key"), row.get("feature"), row.get("online"), row.get("recomputed")])
+        .collect();
+    let difference = |feature: &str, online: Option<&str>, recomputed: &str| {
+        let recomputed = Some(recomputed.to_owned());
+        [Some("1".to_owned()), Some(feature.to_owned()), online.map(str::to_owned), recomputed]
+    };
+    let expected = [
+        difference("n", Some("0"), "1"),
+        difference("total", None, "0.5"),
+        difference("newest", None, "1"),
+    ];
+    assert_eq!(found, expected);
+    drop(client);
+    drop(server);
+    // What is rebuilt is right.
+    let server = start(folder.path(), "1GiB");
+    let client = connect(&server).await;
+    let found = client.query("VERIFY FEATURES ON things", &[]).await.expect("verifies");
+    assert_eq!(found.len(), 0);
 }
 
 fn branch(rng: &mut StdRng) -> StdRng {

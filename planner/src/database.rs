@@ -115,7 +115,9 @@ impl Database {
                 closing: false.into(),
             }),
         };
+        fail::fail_point!("recovery::opened");
         database.inner.rebuild().await?;
+        fail::fail_point!("recovery::rebuilt");
         database.inner.historian.start(&database.inner);
         Ok(database)
     }

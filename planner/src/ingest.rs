@@ -93,6 +93,7 @@ impl Ingest {
             let _ = sender.send(batch);
         };
         let first = self.log.append(entries, Box::new(on_commit)).await?;
+        fail::fail_point!("ingest::committed");
         let batch =
             numbered.await.map_err(|_| Error::Internal("a commit was not published".into()))??;
         self.timelines.apply(source.id, evaluated, &batch, first)?;

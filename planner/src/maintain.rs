@@ -109,6 +109,7 @@ impl Timelines {
 
     fn insert_events(&self, live: &LiveTrack, keyed: &KeyedEvents) -> Result<()> {
         let layout = &live.track.layout;
+        fail::fail_point!("timelines::insert", |_| Ok(()));
         for (key, rows) in group_by_key(keyed)? {
             let mut result = Ok(());
             let applied = self.store.update(

@@ -80,11 +80,13 @@ async fn run(
             }
         }
     };
+    fail::fail_point!("merge::written");
     // A checkpoint reads the manifest and shows it, too: the two take turns.
     let _turn = inner.checkpoint.lock().await;
     let (inputs, outputs) = (merge.inputs.len(), added.len());
     let manifest = inner.history.replace(source.id, &merge.inputs, added, None).await?;
     source.data.set_files(&manifest, source.id);
+    fail::fail_point!("merge::shown");
     tracing::info!(source = source.name, inputs, outputs, "files merged");
     Ok(())
 }

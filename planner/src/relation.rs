@@ -201,14 +201,30 @@ fn plan_entity_join(
         }
         .into());
     }
-    let columns: Vec<Expr> = left.schema().columns().into_iter().map(Expr::Column).collect();
     let mut plan = left;
     if inner {
         for key in &keys {
             plan = LogicalPlanBuilder::from(plan).filter(key.clone().is_not_null())?.build()?;
         }
     }
-    for track in &right.entity.tracks {
+    let plan = join_entity(plan, (&right.entity, &right.alias), (&keys, &instant), using)?;
+    match conjunction(rest) {
+        None => Ok(plan),
+        Some(rest) => LogicalPlanBuilder::from(plan).filter(rest)?.build(),
+    }
+}
+
+/// The rows of `spine` with the columns of an entity, called `alias`, for the key and as of the
+/// instant of each row. With `using` the key columns of the entity are left out.
+pub fn join_entity(
+    spine: LogicalPlan,
+    (entity, alias): (&Arc<Entity>, &TableReference),
+    (keys, instant): (&[Expr], &Expr),
+    using: bool,
+) -> Result<LogicalPlan> {
+    let columns: Vec<Expr> = spine.schema().columns().into_iter().map(Expr::Column).collect();
+    let mut plan = spine;
+    for track in &entity.tracks {
         let calls: Vec<usize> = (0..track.calls.len()).collect();
         let table = SourceTable::with_position(Arc::clone(&track.stream.source));
         let events = track
@@ -217,18 +233,14 @@ fn plan_entity_join(
         let node = AsOfJoin::try_new(
             plan,
             events,
-            keys.clone(),
+            keys.to_vec(),
             instant.clone(),
             (Arc::clone(track), calls),
         )?;
         plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
     }
-    let outputs = columns.into_iter().chain(entity_columns(&right, &keys, &instant, using)?);
-    let plan = LogicalPlanBuilder::from(plan).project(outputs)?;
-    match conjunction(rest) {
-        None => plan.build(),
-        Some(rest) => plan.filter(rest)?.build(),
-    }
+    let outputs = entity_columns((entity, alias), keys, instant, using)?;
+    LogicalPlanBuilder::from(plan).project(columns.into_iter().chain(outputs))?.build()
 }
 
 fn join_kind<'a>(join: &'a Join, entity: &Entity) -> Result<(bool, &'a JoinConstraint)> {
@@ -247,13 +259,13 @@ fn join_kind<'a>(join: &'a Join, entity: &Entity) -> Result<(bool, &'a JoinConst
 
 /// The key columns and the features, as columns of the entity's relation.
 fn entity_columns(
-    right: &EntityRelation,
+    (entity, alias): (&Entity, &TableReference),
     keys: &[Expr],
     instant: &Expr,
     using: bool,
 ) -> Result<Vec<Expr>> {
     let mut columns = Vec::new();
-    for (index, field) in right.entity.key.iter().enumerate() {
+    for (index, field) in entity.key.iter().enumerate() {
         if using {
             break;
         }
@@ -263,17 +275,17 @@ fn entity_columns(
             None => keys[index].clone(),
             Some(whole) => when(whole, keys[index].clone()).end()?,
         };
-        columns.push(value.alias_qualified(Some(right.alias.clone()), field.name()));
+        columns.push(value.alias_qualified(Some(alias.clone()), field.name()));
     }
     let present = keys.iter().chain([instant]).map(|part| part.clone().is_not_null());
     let present = conjunction(present);
-    for feature in &right.entity.features {
+    for feature in &entity.features {
         // Without a key or an instant the calls are NULL, and so is what is made of them.
         let value = match (&feature.expr, &present) {
             (Expr::Column(_), _) | (_, None) => feature.expr.clone(),
             (expr, Some(present)) => when(present.clone(), expr.clone()).end()?,
         };
-        columns.push(value.alias_qualified(Some(right.alias.clone()), &feature.name));
+        columns.push(value.alias_qualified(Some(alias.clone()), &feature.name));
     }
     Ok(columns)
 }

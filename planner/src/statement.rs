@@ -13,6 +13,7 @@ pub mod insert;
 pub mod show;
 pub mod show_create;
 pub mod vacuum;
+pub mod verify;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub async fn run(database: &Database, parsed: &Arc<Parsed>) -> Result<Outcome> {
         Statement::Describe(describe) => describe::run(database, describe),
         Statement::ShowCreate(show) => show_create::run(database, show),
         Statement::Explain(explain) => explain::run(database, explain).await,
+        Statement::Verify(verify) => verify::run(database, verify).await,
         _ => {
             let (database, parsed) = (database.clone(), Arc::clone(parsed));
             to_the_end(async move { change(&database, &parsed.statement).await }).await
@@ -56,8 +58,8 @@ async fn change(database: &Database, statement: &Statement) -> Result<Outcome> {
             Err(Error::unsupported("features that are written directly are not supported yet"))
         }
         Statement::Comment(_) => Err(Error::unsupported("COMMENT is not supported yet")),
-        Statement::Verify(_) => Err(Error::unsupported("VERIFY FEATURES is not supported yet")),
         Statement::Copy(_)
+        | Statement::Verify(_)
         | Statement::Show(_)
         | Statement::Describe(_)
         | Statement::ShowCreate(_)
@@ -77,6 +79,7 @@ pub fn result_schema(statement: &Statement) -> Option<SchemaRef> {
         Statement::Describe(_) => Some(describe::schema()),
         Statement::ShowCreate(_) => Some(show_create::schema()),
         Statement::Explain(_) => Some(explain::schema()),
+        Statement::Verify(_) => Some(verify::schema()),
         _ => None,
     }
 }

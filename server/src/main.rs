@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use asofdb_server::config::{Cli, Command, LogLevel, ServeConfig};
 use asofdb_server::{quickstart, serve};
@@ -25,7 +26,27 @@ fn main() -> ExitCode {
     }
 }
 
+/// Builds for tests have places where things go wrong as `FAILPOINTS` says, or where the process
+/// ends without warning when it comes there for the n-th time: `place:n` in `ASOFDB_CRASH_AT`.
+fn arm_failpoints() -> Result<(), Box<dyn std::error::Error>> {
+    if !fail::has_failpoints() {
+        return Ok(());
+    }
+    // The scenario would end when it is dropped: it lasts as long as the process.
+    std::mem::forget(fail::FailScenario::setup());
+    let Ok(text) = std::env::var("ASOFDB_CRASH_AT") else { return Ok(()) };
+    let (place, times) = text.rsplit_once(':').ok_or("ASOFDB_CRASH_AT is place:n")?;
+    let left = AtomicUsize::new(times.parse()?);
+    let crash = move || {
+        if left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            std::process::abort();
+        }
+    };
+    Ok(fail::cfg_callback(place, crash)?)
+}
+
 fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
+    arm_failpoints()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("asofdb-worker")

@@ -366,7 +366,9 @@ impl History {
         let content = next.encode(path.as_ref())?;
         // Also if this future is dropped half-way the outcome is unknown.
         writer.unknown = true;
+        fail::fail_point!("history::replacing");
         let replaced = self.inner.target.replace(&path, content, writer.version.clone()).await;
+        fail::fail_point!("history::replaced");
         let error = match replaced {
             Ok(version) => {
                 writer.version = Some(version);

@@ -134,10 +134,21 @@ impl OnlineLookupExec {
         let instants = instant.as_primitive::<TimestampMicrosecondType>();
         let instant = instants.is_valid(0).then(|| instants.value(0));
         let (encoded, keys) = self.keys(instant)?;
+        self.read(&encoded, keys, instant)
+    }
+
+    /// The values of the wanted columns for each of `encoded`, the same keys as columns in `keys`,
+    /// as of `instant`; without one no feature has a value.
+    pub fn read(
+        &self,
+        encoded: &[Box<[u8]>],
+        keys: Vec<ArrayRef>,
+        instant: Option<i64>,
+    ) -> Result<RecordBatch> {
         let mut columns = keys;
         for read in &self.reads {
             let mut out = Outputs::new(&read.track.layout, &read.calls);
-            for key in &encoded {
+            for key in encoded {
                 match instant {
                     None => out.append_null_row(),
                     Some(instant) => self
@@ -153,7 +164,7 @@ impl OnlineLookupExec {
             RecordBatch::try_new_with_options(Arc::clone(&self.read_schema), columns, &options)?;
         let schema = self.schema();
         let output = |(expr, field): (&Arc<dyn PhysicalExpr>, &FieldRef)| {
-            // Without an instant no feature has a value, whatever its expression makes of NULL.
+            // Whatever its expression makes of NULL.
             match instant.is_none() && self.entity.feature(field.name()).is_some() {
                 true => Ok(new_null_array(field.data_type(), read.num_rows())),
                 false => expr.evaluate(&read)?.into_array(read.num_rows()),

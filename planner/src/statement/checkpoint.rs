@@ -48,6 +48,7 @@ pub async fn checkpoint(inner: &Arc<Inner>) -> Result<()> {
         let rows = batches.iter().map(|b| b.num_rows()).sum();
         source.data.move_to_files(&manifest, source.id, rows);
     }
+    fail::fail_point!("checkpoint::shown");
     inner.ingest.tails().remove(bytes);
     inner.ingest.log().rotate().await?;
     inner.ingest.log().drop_before(covered).await?;

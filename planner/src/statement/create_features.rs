@@ -84,6 +84,7 @@ pub async fn change(
             return Err(error);
         }
     }
+    fail::fail_point!("features::filled");
     let changed = async {
         next.add(&entity.name, Relation::Entity(Arc::new(assembled)), true)?;
         check_views(inner, &entity.name, &Arc::new(next.clone())).await?;
@@ -95,6 +96,7 @@ pub async fn change(
         }
         return Err(error);
     }
+    fail::fail_point!("features::published");
     for track in removed {
         inner.timelines.remove(&track)?;
     }

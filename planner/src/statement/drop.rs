@@ -104,6 +104,7 @@ async fn drop_relation(
     let mut next = inner.catalog().as_ref().clone();
     let Some(relation) = next.relations.remove(name) else { return Ok(()) };
     inner.publish_catalog(next)?;
+    fail::fail_point!("drop::published");
     match relation {
         Relation::Source(source) => {
             inner.history.drop_stream(source.id).await?;

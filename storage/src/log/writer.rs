@@ -165,6 +165,7 @@ impl Writer {
             // The kernel may have dropped the pages and may report success next time.
             return Err(self.fail("fsync", &error));
         }
+        fail::fail_point!("log::synced");
         self.tail.committed += self.buffer.len() as u64;
         if self.buffer.capacity() > 2 * GROUP_BYTES {
             self.buffer = BytesMut::new();
