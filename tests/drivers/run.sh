@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs script.json in the drivers against the real binary (tests/script.rs runs it in tokio-postgres),
-# then hostile statements, and compares the quickstart's training set with DuckDB's and, bit for bit, with
-# the oracle's. Needs python3; psql is installed if it is missing.
+# then hostile statements; compares the quickstart's training set with DuckDB's and, bit for bit, with the
+# oracle's; and has DuckDB read the history's folder. Needs python3; psql is installed if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 profile=${ASOFDB_PROFILE:-quickstart}
@@ -26,21 +26,30 @@ finish() {
 trap finish EXIT
 
 passed=0
-# Each driver gets an empty database: they all run the same script.
-for driver in with_psql with_psycopg with_asyncpg hostile; do
-  "$asofdb" serve --listen 127.0.0.1:0 --data "$work/$driver" 2>"$work/$driver.log" &
+# Serves the database in the folder $1 on $port.
+serve() {
+  "$asofdb" serve --listen 127.0.0.1:0 --data "$1" 2>"$1.log" &
   server=$!
   port=
   for _ in $(seq 100); do
-    port=$(sed -n 's/.*ready for connections.*127\.0\.0\.1:\([0-9]*\).*/\1/p' "$work/$driver.log")
-    [ -n "$port" ] && break
+    port=$(sed -n 's/.*ready for connections.*127\.0\.0\.1:\([0-9]*\).*/\1/p' "$1.log")
+    [ -n "$port" ] && return
     sleep 0.1
   done
-  [ -n "$port" ] || { cat "$work/$driver.log"; exit 1; }
-  "$venv/bin/python" "tests/drivers/$driver.py" "$port"
+  cat "$1.log"
+  exit 1
+}
+stop() {
   kill -TERM "$server"
   wait "$server"
   server=
+}
+
+# Each driver gets an empty database: they all run the same script.
+for driver in with_psql with_psycopg with_asyncpg hostile; do
+  serve "$work/$driver"
+  "$venv/bin/python" "tests/drivers/$driver.py" "$port"
+  stop
   echo "${driver#with_}: ok"
   passed=$((passed + 1))
 done
@@ -49,5 +58,8 @@ done
 grep "differ" "$work/quickstart.log"
 "$venv/bin/python" tests/drivers/compare_duckdb.py tests/data "$work/flights/export/training.parquet"
 "$(dirname "$asofdb")/compare-oracle" tests/data "$work/flights/export/training.parquet"
-passed=$((passed + 2))
+serve "$work/flights"
+"$venv/bin/python" tests/drivers/read_history.py "$port" "$work/flights/history"
+stop
+passed=$((passed + 3))
 echo "$passed passed, 0 failed"
