@@ -7,3 +7,4 @@ mod history;
 mod key;
 mod log;
 mod log_damage;
+mod rows;
