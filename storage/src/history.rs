@@ -24,6 +24,7 @@ mod writer;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -72,6 +73,9 @@ struct WriterState {
     version: Option<UpdateVersion>,
     /// Whether a replacement failed so that the stored manifest must be read again first.
     unknown: bool,
+    /// Files of failed replacements. A replacement that the store still has before it could yet
+    /// name them; after the next one that succeeds it can not.
+    unplaced: Vec<FileRef>,
 }
 
 /// Where a history is, and whose it is.
@@ -144,7 +148,7 @@ impl History {
             prefix,
             database: database.to_owned(),
             current: RwLock::new(Arc::new(manifest)),
-            writer: Mutex::new(WriterState { version, unknown: false }),
+            writer: Mutex::new(WriterState { version, unknown: false, unplaced: Vec::new() }),
             retired: parking_lot::Mutex::default(),
             _lock: lock,
         };
@@ -199,13 +203,18 @@ impl History {
         if covered < present.covered {
             return Err(Error::CoveredBackwards { present: present.covered, asked: covered });
         }
+        let allowed = present.covered..covered;
+        let mut files = Vec::new();
+        for (stream, rows) in streams {
+            if let Err(error) = self.write_rows(stream, rows, &allowed, &mut files).await {
+                self.retire(files.into_iter().map(|(_, file)| file));
+                return Err(error);
+            }
+        }
         let mut next = Manifest::clone(&present);
         next.covered = covered;
-        for (stream, rows) in streams {
-            let allowed = present.covered..covered;
-            if let Some(file) = self.write_rows(stream, rows, allowed).await? {
-                next.streams.entry(stream).or_default().files.push(FileRef::new(file));
-            }
+        for (stream, file) in files {
+            next.streams.entry(stream).or_default().files.push(file);
         }
         self.publish(&mut writer, next).await
     }
@@ -237,7 +246,8 @@ impl History {
     ///
     /// # Errors
     ///
-    /// [`Error::FilesGone`], and nothing has changed, if one of `removed` is not there any more;
+    /// [`Error::FilesGone`], and nothing has changed, if one of `removed` is not there any more
+    /// (`added` are then deleted with the [retired](Self::delete_retired) files);
     /// [`Error::ManifestConflict`], [`Error::Store`], [`Error::Io`] as [`append`](Self::append).
     pub async fn replace(
         &self,
@@ -251,10 +261,12 @@ impl History {
         let entry = next.streams.entry(stream).or_default();
         let before = entry.files.len();
         entry.files.retain(|file| !removed.contains(file));
+        let added = added.into_iter().map(FileRef::new);
         if before - entry.files.len() != removed.len() {
+            self.retire(added);
             return Err(Error::FilesGone { stream });
         }
-        entry.files.extend(added.into_iter().map(FileRef::new));
+        entry.files.extend(added);
         entry.kept_from = entry.kept_from.max(kept_from);
         self.publish(&mut writer, next).await
     }
@@ -332,26 +344,35 @@ impl History {
         Ok(writer)
     }
 
+    /// Writes the file of `rows`, if there are any, and puts it among `files`.
     async fn write_rows(
         &self,
         stream: u32,
         rows: StreamRows,
-        allowed: std::ops::Range<u64>,
-    ) -> Result<Option<DataFile>, Error> {
-        let mut writer = self.writer(stream, rows.shape.clone(), rows.layout())?;
+        allowed: &Range<u64>,
+        files: &mut Vec<(u32, FileRef)>,
+    ) -> Result<(), Error> {
+        let (shape, layout) = (rows.shape.clone(), rows.layout());
         let sorted = blocking(move || rows.sorted(stream)).await?;
+        let mut writer = self.writer(stream, shape, layout)?;
         if let Err(error) = writer.write(&sorted).await {
             writer.abandon().await;
             return Err(error);
         }
-        let Some(file) = writer.finish().await? else { return Ok(None) };
+        let Some(file) = writer.finish().await? else { return Ok(()) };
         let (first, last) = (file.first_position, file.last_position);
+        files.push((stream, FileRef::new(file)));
         if first < allowed.start || last >= allowed.end {
             let (start, end) = (allowed.start, allowed.end);
             let reason = format!("its positions {first} to {last} are not within [{start}, {end})");
             return Err(writer::invalid(stream, reason));
         }
-        Ok(Some(file))
+        Ok(())
+    }
+
+    /// Has files deleted that no manifest names or will name.
+    fn retire(&self, files: impl IntoIterator<Item = FileRef>) {
+        self.inner.retired.lock().extend(files);
     }
 
     /// Replaces the stored manifest by `next` and then the present one.
@@ -370,12 +391,17 @@ impl History {
             Ok(version) => {
                 writer.version = Some(version);
                 writer.unknown = false;
+                self.retire(writer.unplaced.drain(..));
                 return Ok(self.show(next));
             }
             Err(error) => error,
         };
         // An answer may have been lost on its way: only the store knows what happened.
         let local = self.inner.target.local.is_some();
+        let present = self.manifest();
+        let known = names(&present);
+        let new = next.all_files().filter(|file| !known.contains(file.path.as_str()));
+        writer.unplaced.extend(new.cloned());
         if self.reload(writer).await.is_ok() && *self.manifest() == next && !local {
             return Ok(self.manifest());
         }
@@ -400,9 +426,9 @@ impl History {
                 *file = FileRef::clone(same);
             }
         }
-        let named: HashSet<&str> = next.all_files().map(|file| file.path.as_str()).collect();
+        let named = names(&next);
         let gone = current.all_files().filter(|file| !named.contains(file.path.as_str()));
-        self.inner.retired.lock().extend(gone.cloned());
+        self.retire(gone.cloned());
         let next = Arc::new(next);
         *current = Arc::clone(&next);
         next
@@ -411,8 +437,10 @@ impl History {
     async fn reload(&self, writer: &mut WriterState) -> Result<(), Error> {
         let inner = &self.inner;
         let (manifest, version) = load(&inner.target, &inner.prefix, &inner.database).await?;
+        let named = names(&manifest);
+        writer.unplaced.retain(|file| !named.contains(file.path.as_str()));
         self.show(manifest);
-        *writer = WriterState { version, unknown: false };
+        (writer.version, writer.unknown) = (version, false);
         Ok(())
     }
 }
@@ -432,6 +460,11 @@ async fn load(
         return Err(Error::ForeignHistory { path, found: manifest.database, ours });
     }
     Ok((manifest, Some(version)))
+}
+
+/// The paths of the files of `manifest`.
+fn names(manifest: &Manifest) -> HashSet<&str> {
+    manifest.all_files().map(|file| file.path.as_str()).collect()
 }
 
 /// The path of `name`, which may have several parts, below `prefix`.
