@@ -93,6 +93,14 @@ fn files_of_a_bucket_are_merged_by_size() {
 }
 
 #[test]
+fn two_files_of_a_bucket_are_one_too_many_for_everything() {
+    let twins = ["one", "two"].map(|name| file(name, 9, "key", bucket(0, 1)));
+    let twins = refs(twins.to_vec());
+    assert_eq!(next(&twins, &by("key"), None), None);
+    assert_eq!(named(everything(&twins, &by("key"), None)), some(&["one", "two"], 1));
+}
+
+#[test]
 fn another_key_and_another_count_make_files_loose() {
     let in_place = |count: u32| {
         let of = |index: u32| file(&index.to_string(), 9, "key", bucket(index, count));
@@ -151,6 +159,9 @@ fn expired_files_go_first_and_half_expired_ones_are_rewritten_last() {
     assert_eq!(next(&files[3..], &[], Some(10)), None, "less than half");
     assert_eq!(everything(&files[4..], &[], Some(50)), None);
     assert_eq!(everything(&files[4..], &[], Some(51)).unwrap().inputs, files[4..]);
+    let unsettled = loose(&[9]);
+    assert_eq!(next(&unsettled, &by("key"), Some(50)), None);
+    assert_eq!(named(next(&unsettled, &by("key"), Some(51))), some(&["0"], 1));
     // The ends of time.
     let ends = timed(&[("all", i64::MIN, i64::MAX)]);
     assert_eq!(next(&ends, &[], Some(-1)), None);
@@ -278,6 +289,30 @@ fn checkpoints(most: usize) -> impl Strategy<Value = Vec<(u64, Vec<u32>)>> {
 /// after each doubling of the buckets, which halves its file.
 fn rewrites_most(rows: u64, buckets: u64) -> u64 {
     2 + u64::from(rows.max(1).ilog(FAN_IN as u64)) + 2 * u64::from(buckets.ilog2())
+}
+
+/// A year of checkpoints of about one size: what is written grows with the logarithm of what is
+/// there, not with the number of checkpoints.
+#[test]
+fn a_row_is_rewritten_a_logarithmic_number_of_times() {
+    for (share, key, buckets, most_files) in
+        [(1, "key", 1, 24), (1_000, "", 1, 30), (9_000, "key", 64, 900)]
+    {
+        let mut model = Model::default();
+        let hashes: Vec<u32> = (0..HASHES).step_by(if buckets == 1 { 64 } else { 1 }).collect();
+        for time in 0..1_500 {
+            model.checkpoint(checkpoint_rows(time / 300, share + time as u64 % 7, &hashes));
+            model.settle(key);
+            model.assert_few(key);
+        }
+        model.assert_whole();
+        let rows: u64 = model.appended.values().sum();
+        assert_eq!(model.buckets(key), buckets);
+        let (files, times) = (model.files.len(), model.rewritten as f64 / rows as f64);
+        let most = rewrites_most(rows, buckets);
+        assert!(times <= most as f64, "{times} rewrites of {rows} rows, {most} allowed");
+        assert!(files <= most_files, "{files} files");
+    }
 }
 
 proptest! {
