@@ -14,7 +14,8 @@
 //! 4. A file that a manifest no longer names is deleted when nobody holds its [`FileRef`], or when
 //!    the history is opened: a reader of an older snapshot can finish.
 //!
-//! A history belongs to one database, which alone writes it.
+//! A history belongs to one database, which alone writes it: a second process that opens it in
+//! spite of that may get in the way of the first, but neither loses what it was told is stored.
 
 mod manifest;
 pub mod merge;
@@ -90,7 +91,8 @@ impl History {
     ///
     /// [`Error::ForeignHistory`] if it is another database's; [`Error::Damaged`] if the manifest is
     /// not what was written or a file that it names is missing or of another length;
-    /// [`Error::UnknownVersion`]; [`Error::Store`].
+    /// [`Error::UnknownVersion`]; [`Error::ManifestConflict`] if another process wrote meanwhile;
+    /// [`Error::Store`].
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         prefix: Path,
@@ -328,6 +330,12 @@ impl History {
             };
             let name = PathBuf::from(location.as_ref());
             return Err(Error::Damaged { file: name, offset: 0, reason });
+        }
+        if !found.is_empty() && self.inner.target.local.is_none() {
+            // Another process with this history open could be about to name one of them. It cannot
+            // any more once the manifest that it read is replaced.
+            let mut writer = self.write_turn().await?;
+            self.publish(&mut writer, Manifest::clone(&manifest)).await?;
         }
         for garbage in found.into_keys() {
             self.inner.target.delete(&garbage).await?;

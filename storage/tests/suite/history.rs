@@ -74,7 +74,7 @@ async fn a_failed_swap_shows_the_old_snapshot_and_leaves_garbage() {
     drop(history);
     store.fail(None);
     let history = open(&store).await.unwrap();
-    assert_eq!(history.manifest(), old);
+    assert_eq!(history.manifest().streams, old.streams);
     assert_eq!(data_files(&*store.inner).await, kept, "the garbage is gone, the rest is not");
     assert_eq!(read_all(&history, 1).await, [[(1, 1, 1)]]);
 }
@@ -93,7 +93,7 @@ async fn after_a_failure_the_same_handle_goes_on() {
     store.fail(None);
     history.append(4, vec![rows(1, &[&[(3, 3, 3)]])]).await.unwrap();
     assert_eq!(read_all(&history, 1).await, [[(1, 1, 1)], [(2, 2, 2)], [(3, 3, 3)]]);
-    assert_eq!(open(&store).await.unwrap().manifest(), history.manifest());
+    assert_eq!(open(&store).await.unwrap().manifest().streams, history.manifest().streams);
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn a_dropped_stream_is_gone_and_its_files_are_later() {
     assert_eq!(read(&history, &before.files(1)[0]).await, [(1, 1, 1)], "an older snapshot");
     assert_eq!(history.drop_stream(1).await.unwrap(), after, "nothing to drop");
     let history = open(&store).await.unwrap();
-    assert_eq!(history.manifest(), after);
+    assert_eq!(history.manifest().streams, after.streams);
     assert_eq!(data_files(&*store.inner).await.len(), 1);
 }
 

@@ -225,3 +225,16 @@ async fn files_of_a_swap_that_took_effect_stay_for_their_readers() {
     drop(held);
     assert_eq!(history.delete_retired().await.unwrap(), 1);
 }
+
+#[tokio::test]
+async fn garbage_is_not_deleted_under_a_process_that_is_about_to_name_it() {
+    let store = Arc::new(FailingStore::default());
+    let (first, manifest) = filled(&store).await;
+    let merged = write_file(&first, 1, &[(1, 1, 1), (2, 2, 2)]).await;
+    let second = open(&store).await.unwrap();
+    assert_eq!(data_files(&*store.inner).await.len(), 3, "to the second it was garbage");
+    let lost = first.replace(1, manifest.files(1), vec![merged], None).await;
+    assert!(matches!(lost, Err(Error::ManifestConflict { .. })), "{lost:?}");
+    assert_eq!(second.manifest().streams, manifest.streams);
+    assert_eq!(open(&store).await.unwrap().manifest().streams, manifest.streams);
+}

@@ -36,7 +36,7 @@ async fn a_replacement_shows_the_new_files_and_keeps_the_old_for_their_readers()
     for (file, row) in old.files(1).iter().zip(1..) {
         assert_eq!(read(&history, file).await, [(row as i64, 10, row)], "the old snapshot");
     }
-    assert_eq!(open(&store).await.unwrap().manifest(), new);
+    assert_eq!(open(&store).await.unwrap().manifest().streams, new.streams);
 }
 
 #[tokio::test]
@@ -61,8 +61,8 @@ async fn a_failing_swap_leaves_the_old_files() {
     assert!(matches!(failed, Err(Error::Store { .. })), "{failed:?}");
     store.fail(None);
     assert_eq!(history.manifest(), old);
-    assert_eq!(open(&store).await.unwrap().manifest(), old);
     assert_eq!(read_all(&history, 1).await.concat(), [(1, 10, 1), (2, 10, 2), (3, 10, 3)]);
+    assert_eq!(open(&store).await.unwrap().manifest().streams, old.streams);
 }
 
 #[tokio::test]
@@ -74,8 +74,8 @@ async fn a_swap_whose_answer_is_lost_took_effect() {
     let new = history.replace(1, &old.files(1)[..2], vec![merged], Some(9)).await.unwrap();
     store.fail(None);
     assert_eq!((new.files(1).len(), new.kept_from(1)), (2, Some(9)));
-    assert_eq!(open(&store).await.unwrap().manifest(), new);
     history.append(6, vec![]).await.unwrap();
+    assert_eq!(open(&store).await.unwrap().manifest().streams, new.streams);
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn files_that_are_gone_cannot_be_replaced() {
         assert_eq!(named, stream);
         assert_eq!(history.manifest(), before, "neither files nor kept_from changed");
     }
-    assert_eq!(open(&store).await.unwrap().manifest(), before);
+    assert_eq!(open(&store).await.unwrap().manifest().streams, before.streams);
 }
 
 #[tokio::test]

@@ -150,13 +150,11 @@ async fn two_writers_of_a_bucket_conflict() {
     first.append(3, vec![]).await.unwrap();
     let lost = second.append(4, vec![]).await;
     assert!(matches!(lost, Err(Error::ManifestConflict { generation: 1, .. })), "{lost:?}");
-    let both = tokio::join!(first.append(5, vec![]), second.append(6, vec![]));
-    let (won, lost) = match both {
-        (Ok(won), Err(lost)) | (Err(lost), Ok(won)) => (won, lost),
-        both => panic!("{both:?}"),
-    };
-    assert!(matches!(lost, Error::ManifestConflict { .. }), "{lost}");
-    assert_eq!(moto.open(URL, OWNER).await.unwrap().manifest(), won);
+    let won = second.append(6, vec![]).await.unwrap();
+    let lost = first.append(5, vec![]).await;
+    assert!(matches!(lost, Err(Error::ManifestConflict { generation: 2, .. })), "{lost:?}");
+    let stored = moto.open(URL, OWNER).await.unwrap().manifest();
+    assert_eq!((stored.covered, &stored.streams), (6, &won.streams));
 }
 
 #[tokio::test]
