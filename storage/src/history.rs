@@ -101,8 +101,9 @@ impl History {
         History::open_on(Target { store, local: None }, prefix, owner, None).await
     }
 
-    /// Opens the history at `url`, `s3://bucket/prefix` for instance, as [`open`](Self::open).
-    /// `options` are the store's own, such as `aws_region` and `aws_endpoint`; others are ignored.
+    /// Opens the history at `url`, `s3://bucket/prefix` for instance, as [`open`](Self::open), and
+    /// one at a `file` URL as [`open_local`](Self::open_local). `options` are the store's own, such
+    /// as `aws_region` and `aws_endpoint`; others are ignored.
     ///
     /// # Errors
     ///
@@ -112,6 +113,9 @@ impl History {
         options: Vec<(String, String)>,
         owner: Owner<'_>,
     ) -> Result<History, Error> {
+        if let (true, Ok(dir)) = (url.scheme() == "file", url.to_file_path()) {
+            return History::open_local(&dir, owner).await;
+        }
         let (store, prefix) = object_store::parse_url_opts(url, options)
             .map_err(|source| Error::Store { path: url.to_string(), source })?;
         // The folder becomes the root, so that a file's path is its location.

@@ -238,3 +238,19 @@ async fn garbage_is_not_deleted_under_a_process_that_is_about_to_name_it() {
     assert_eq!(second.manifest().streams, manifest.streams);
     assert_eq!(open(&store).await.unwrap().manifest().streams, manifest.streams);
 }
+
+#[tokio::test]
+async fn a_history_at_a_file_url_is_a_local_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = url::Url::from_file_path(dir.path().join("with space")).unwrap();
+    let history = History::open_url(&url, vec![], OWNER).await.unwrap();
+    history.append(2, vec![rows(1, &[&[(1, 1, 1)]])]).await.unwrap();
+    let again = History::open_url(&url, vec![], OWNER).await;
+    assert!(matches!(again, Err(Error::Locked { .. })), "{again:?}");
+    drop(history);
+    let history = History::open_local(&dir.path().join("with space"), OWNER).await.unwrap();
+    assert_eq!(history.manifest().covered, 2);
+    let odd = url::Url::parse("gopher://host/path").unwrap();
+    let odd = History::open_url(&odd, vec![], OWNER).await;
+    assert!(matches!(odd, Err(Error::Store { .. })), "{odd:?}");
+}
