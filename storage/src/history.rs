@@ -14,7 +14,8 @@
 //! 4. A file that a manifest no longer names is deleted when nobody holds its [`FileRef`], or when
 //!    the history is opened: a reader of an older snapshot can finish.
 //!
-//! A history belongs to one database, which alone writes it.
+//! A history belongs to one database, which alone writes it: a second process that opens it in
+//! spite of that may get in the way of the first, but neither loses what it was told is stored.
 
 mod manifest;
 pub mod merge;
@@ -24,6 +25,7 @@ mod writer;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -72,6 +74,9 @@ struct WriterState {
     version: Option<UpdateVersion>,
     /// Whether a replacement failed so that the stored manifest must be read again first.
     unknown: bool,
+    /// Files of failed replacements. A replacement that the store still has before it could yet
+    /// name them; after the next one that succeeds it can not.
+    unplaced: Vec<FileRef>,
 }
 
 /// Where a history is, and whose it is.
@@ -86,7 +91,8 @@ impl History {
     ///
     /// [`Error::ForeignHistory`] if it is another database's; [`Error::Damaged`] if the manifest is
     /// not what was written or a file that it names is missing or of another length;
-    /// [`Error::UnknownVersion`]; [`Error::Store`].
+    /// [`Error::UnknownVersion`]; [`Error::ManifestConflict`] if another process wrote meanwhile;
+    /// [`Error::Store`].
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         prefix: Path,
@@ -95,8 +101,9 @@ impl History {
         History::open_on(Target { store, local: None }, prefix, owner, None).await
     }
 
-    /// Opens the history at `url`, `s3://bucket/prefix` for instance, as [`open`](Self::open).
-    /// `options` are the store's own, such as `aws_region` and `aws_endpoint`; others are ignored.
+    /// Opens the history at `url`, `s3://bucket/prefix` for instance, as [`open`](Self::open), and
+    /// one at a `file` URL as [`open_local`](Self::open_local). `options` are the store's own, such
+    /// as `aws_region` and `aws_endpoint`; others are ignored.
     ///
     /// # Errors
     ///
@@ -106,6 +113,9 @@ impl History {
         options: Vec<(String, String)>,
         owner: Owner<'_>,
     ) -> Result<History, Error> {
+        if let (true, Ok(dir)) = (url.scheme() == "file", url.to_file_path()) {
+            return History::open_local(&dir, owner).await;
+        }
         let (store, prefix) = object_store::parse_url_opts(url, options)
             .map_err(|source| Error::Store { path: url.to_string(), source })?;
         // The folder becomes the root, so that a file's path is its location.
@@ -144,7 +154,7 @@ impl History {
             prefix,
             database: database.to_owned(),
             current: RwLock::new(Arc::new(manifest)),
-            writer: Mutex::new(WriterState { version, unknown: false }),
+            writer: Mutex::new(WriterState { version, unknown: false, unplaced: Vec::new() }),
             retired: parking_lot::Mutex::default(),
             _lock: lock,
         };
@@ -199,13 +209,18 @@ impl History {
         if covered < present.covered {
             return Err(Error::CoveredBackwards { present: present.covered, asked: covered });
         }
+        let allowed = present.covered..covered;
+        let mut files = Vec::new();
+        for (stream, rows) in streams {
+            if let Err(error) = self.write_rows(stream, rows, &allowed, &mut files).await {
+                self.retire(files.into_iter().map(|(_, file)| file));
+                return Err(error);
+            }
+        }
         let mut next = Manifest::clone(&present);
         next.covered = covered;
-        for (stream, rows) in streams {
-            let allowed = present.covered..covered;
-            if let Some(file) = self.write_rows(stream, rows, allowed).await? {
-                next.streams.entry(stream).or_default().files.push(FileRef::new(file));
-            }
+        for (stream, file) in files {
+            next.streams.entry(stream).or_default().files.push(file);
         }
         self.publish(&mut writer, next).await
     }
@@ -237,7 +252,8 @@ impl History {
     ///
     /// # Errors
     ///
-    /// [`Error::FilesGone`], and nothing has changed, if one of `removed` is not there any more;
+    /// [`Error::FilesGone`], and nothing has changed, if one of `removed` is not there any more
+    /// (`added` are then deleted with the [retired](Self::delete_retired) files);
     /// [`Error::ManifestConflict`], [`Error::Store`], [`Error::Io`] as [`append`](Self::append).
     pub async fn replace(
         &self,
@@ -251,11 +267,12 @@ impl History {
         let entry = next.streams.entry(stream).or_default();
         let before = entry.files.len();
         entry.files.retain(|file| !removed.contains(file));
+        let added = added.into_iter().map(FileRef::new);
         if before - entry.files.len() != removed.len() {
-            self.inner.retired.lock().extend(added.into_iter().map(FileRef::new));
+            self.retire(added);
             return Err(Error::FilesGone { stream });
         }
-        entry.files.extend(added.into_iter().map(FileRef::new));
+        entry.files.extend(added);
         entry.kept_from = entry.kept_from.max(kept_from);
         self.publish(&mut writer, next).await
     }
@@ -318,6 +335,12 @@ impl History {
             let name = PathBuf::from(location.as_ref());
             return Err(Error::Damaged { file: name, offset: 0, reason });
         }
+        if !found.is_empty() && self.inner.target.local.is_none() {
+            // Another process with this history open could be about to name one of them. It cannot
+            // any more once the manifest that it read is replaced.
+            let mut writer = self.write_turn().await?;
+            self.publish(&mut writer, Manifest::clone(&manifest)).await?;
+        }
         for garbage in found.into_keys() {
             self.inner.target.delete(&garbage).await?;
         }
@@ -333,26 +356,35 @@ impl History {
         Ok(writer)
     }
 
+    /// Writes the file of `rows`, if there are any, and puts it among `files`.
     async fn write_rows(
         &self,
         stream: u32,
         rows: StreamRows,
-        allowed: std::ops::Range<u64>,
-    ) -> Result<Option<DataFile>, Error> {
-        let mut writer = self.writer(stream, rows.shape.clone(), rows.layout())?;
+        allowed: &Range<u64>,
+        files: &mut Vec<(u32, FileRef)>,
+    ) -> Result<(), Error> {
+        let (shape, layout) = (rows.shape.clone(), rows.layout());
         let sorted = blocking(move || rows.sorted(stream)).await?;
+        let mut writer = self.writer(stream, shape, layout)?;
         if let Err(error) = writer.write(&sorted).await {
             writer.abandon().await;
             return Err(error);
         }
-        let Some(file) = writer.finish().await? else { return Ok(None) };
+        let Some(file) = writer.finish().await? else { return Ok(()) };
         let (first, last) = (file.first_position, file.last_position);
+        files.push((stream, FileRef::new(file)));
         if first < allowed.start || last >= allowed.end {
             let (start, end) = (allowed.start, allowed.end);
             let reason = format!("its positions {first} to {last} are not within [{start}, {end})");
             return Err(writer::invalid(stream, reason));
         }
-        Ok(Some(file))
+        Ok(())
+    }
+
+    /// Has files deleted that no manifest names or will name.
+    fn retire(&self, files: impl IntoIterator<Item = FileRef>) {
+        self.inner.retired.lock().extend(files);
     }
 
     /// Replaces the stored manifest by `next` and then the present one.
@@ -373,12 +405,17 @@ impl History {
             Ok(version) => {
                 writer.version = Some(version);
                 writer.unknown = false;
+                self.retire(writer.unplaced.drain(..));
                 return Ok(self.show(next));
             }
             Err(error) => error,
         };
         // An answer may have been lost on its way: only the store knows what happened.
         let local = self.inner.target.local.is_some();
+        let present = self.manifest();
+        let known = names(&present);
+        let new = next.all_files().filter(|file| !known.contains(file.path.as_str()));
+        writer.unplaced.extend(new.cloned());
         if self.reload(writer).await.is_ok() && *self.manifest() == next && !local {
             return Ok(self.manifest());
         }
@@ -403,9 +440,9 @@ impl History {
                 *file = FileRef::clone(same);
             }
         }
-        let named: HashSet<&str> = next.all_files().map(|file| file.path.as_str()).collect();
+        let named = names(&next);
         let gone = current.all_files().filter(|file| !named.contains(file.path.as_str()));
-        self.inner.retired.lock().extend(gone.cloned());
+        self.retire(gone.cloned());
         let next = Arc::new(next);
         *current = Arc::clone(&next);
         next
@@ -414,8 +451,10 @@ impl History {
     async fn reload(&self, writer: &mut WriterState) -> Result<(), Error> {
         let inner = &self.inner;
         let (manifest, version) = load(&inner.target, &inner.prefix, &inner.database).await?;
+        let named = names(&manifest);
+        writer.unplaced.retain(|file| !named.contains(file.path.as_str()));
         self.show(manifest);
-        *writer = WriterState { version, unknown: false };
+        (writer.version, writer.unknown) = (version, false);
         Ok(())
     }
 }
@@ -435,6 +474,11 @@ async fn load(
         return Err(Error::ForeignHistory { path, found: manifest.database, ours });
     }
     Ok((manifest, Some(version)))
+}
+
+/// The paths of the files of `manifest`.
+fn names(manifest: &Manifest) -> HashSet<&str> {
+    manifest.all_files().map(|file| file.path.as_str()).collect()
 }
 
 /// The path of `name`, which may have several parts, below `prefix`.

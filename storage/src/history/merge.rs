@@ -102,3 +102,6 @@ fn smallest(mut files: Vec<&FileRef>) -> Vec<FileRef> {
     });
     within.map(|(_, file)| FileRef::clone(file)).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,7 +158,8 @@ impl FileWriter {
         Ok(Some(self.file))
     }
 
-    /// Gives up: what was written so far is removed, as far as that is possible.
+    /// Gives up: what was written so far is removed, as far as that is possible. Parts that are
+    /// already in an object store stay there if a writer is dropped instead.
     pub async fn abandon(self) {
         self.writer.into_inner().abandon().await;
     }
@@ -181,9 +182,19 @@ impl FileWriter {
 /// Where the bytes of a file go.
 enum Upload {
     /// Aside, and renamed when it is complete.
-    Local { file: Arc<File>, aside: PathBuf, path: PathBuf },
+    Local { file: Arc<File>, aside: Arc<Aside>, path: PathBuf },
     /// To an object store, in parts if there are many.
     Store(Box<BufWriter>),
+}
+
+/// The name of a local file under way; nothing is left under it once nobody writes there.
+struct Aside(PathBuf);
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // It is not there if the file was renamed; what cannot be removed is garbage for `open`.
+        drop(std::fs::remove_file(&self.0));
+    }
 }
 
 impl Upload {
@@ -196,13 +207,12 @@ impl Upload {
         durable::create_dir(durable::parent_of(&path))?;
         let aside = durable::aside_of(&path);
         let file = File::create(&aside).map_err(Error::io("create", &aside))?;
-        Ok(Upload::Local { file: Arc::new(file), aside, path })
+        Ok(Upload::Local { file: Arc::new(file), aside: Arc::new(Aside(aside)), path })
     }
 
     async fn abandon(self) {
         match self {
-            // A file that stays is deleted as garbage when the history is opened.
-            Upload::Local { aside, .. } => drop(std::fs::remove_file(aside)),
+            Upload::Local { aside, .. } => drop(aside),
             Upload::Store(mut writer) => drop(writer.abort().await),
         }
     }
@@ -213,9 +223,9 @@ impl AsyncFileWriter for Upload {
         async move {
             match self {
                 Upload::Local { file, aside, .. } => {
-                    let (file, aside) = (Arc::clone(file), aside.clone());
+                    let (file, aside) = (Arc::clone(file), Arc::clone(aside));
                     let write =
-                        move || (&*file).write_all(&bytes).map_err(Error::io("write", &aside));
+                        move || (&*file).write_all(&bytes).map_err(Error::io("write", &aside.0));
                     blocking(write).await.map_err(external)
                 }
                 Upload::Store(writer) => writer.put(bytes).await.map_err(external),
@@ -228,8 +238,10 @@ impl AsyncFileWriter for Upload {
         async move {
             match self {
                 Upload::Local { file, aside, path } => {
-                    let (file, aside, path) = (Arc::clone(file), aside.clone(), path.clone());
-                    let publish = move || durable::publish(&file, &aside, &path);
+                    let (file, path) = (Arc::clone(file), path.clone());
+                    // Held, so that the name stays even if nobody waits for this any more.
+                    let aside = Arc::clone(aside);
+                    let publish = move || durable::publish(&file, &aside.0, &path);
                     blocking(publish).await.map_err(external)
                 }
                 Upload::Store(writer) => writer.shutdown().await.map_err(|error| {

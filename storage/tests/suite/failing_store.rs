@@ -1,8 +1,10 @@
-//! An object store in memory whose writes fail on demand.
+//! An object store in memory whose writes and deletions fail on demand.
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
@@ -10,6 +12,7 @@ use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    UploadPart,
 };
 
 /// How the next writes of paths that contain a text behave.
@@ -31,11 +34,34 @@ pub(crate) struct FailingStore {
     pub(crate) failure: std::sync::Mutex<Option<(&'static str, Failure)>>,
     /// Whether conditional writes are unknown to the store.
     pub(crate) unconditional: bool,
+    /// Paths with this text cannot be deleted.
+    pub(crate) undeletable: Arc<std::sync::Mutex<Option<String>>>,
+    /// What became of the uploads in parts.
+    pub(crate) uploads: Arc<Uploads>,
+}
+
+/// How many uploads in parts there were.
+#[derive(Debug, Default)]
+pub(crate) struct Uploads {
+    pub(crate) started: AtomicUsize,
+    pub(crate) parts: AtomicUsize,
+    pub(crate) aborted: AtomicUsize,
+}
+
+impl Uploads {
+    /// (started, aborted)
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.started.load(Ordering::Relaxed), self.aborted.load(Ordering::Relaxed))
+    }
 }
 
 impl FailingStore {
     pub(crate) fn fail(&self, failure: Option<(&'static str, Failure)>) {
         *self.failure.lock().unwrap() = failure;
+    }
+
+    pub(crate) fn keep(&self, undeletable: Option<&str>) {
+        *self.undeletable.lock().unwrap() = undeletable.map(str::to_owned);
     }
 }
 
@@ -49,7 +75,38 @@ fn lost() -> Error {
     Error::Generic { store: "failing", source: "on purpose".into() }
 }
 
-// The trait is an `async_trait`; these are the signatures it stands for.
+/// An upload that is counted.
+#[derive(Debug)]
+struct CountedUpload {
+    inner: Box<dyn MultipartUpload>,
+    uploads: Arc<Uploads>,
+}
+
+impl MultipartUpload for CountedUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.uploads.parts.fetch_add(1, Ordering::Relaxed);
+        self.inner.put_part(data)
+    }
+
+    fn complete<'a, 'c>(&'a mut self) -> BoxFuture<'c, Result<PutResult>>
+    where
+        'a: 'c,
+        Self: 'c,
+    {
+        self.inner.complete()
+    }
+
+    fn abort<'a, 'c>(&'a mut self) -> BoxFuture<'c, Result<()>>
+    where
+        'a: 'c,
+        Self: 'c,
+    {
+        self.uploads.aborted.fetch_add(1, Ordering::Relaxed);
+        self.inner.abort()
+    }
+}
+
+// The traits are `async_trait`s; these are the signatures they stand for.
 impl ObjectStore for FailingStore {
     fn put_opts<'a, 'b, 'c>(
         &'a self,
@@ -89,7 +146,12 @@ impl ObjectStore for FailingStore {
         'b: 'c,
         Self: 'c,
     {
-        self.inner.put_multipart_opts(location, opts)
+        Box::pin(async move {
+            let inner = self.inner.put_multipart_opts(location, opts).await?;
+            self.uploads.started.fetch_add(1, Ordering::Relaxed);
+            let uploads = Arc::clone(&self.uploads);
+            Ok(Box::new(CountedUpload { inner, uploads }) as Box<dyn MultipartUpload>)
+        })
     }
 
     fn get_opts<'a, 'b, 'c>(
@@ -113,7 +175,15 @@ impl ObjectStore for FailingStore {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        let undeletable = Arc::clone(&self.undeletable);
+        let allowed = locations.map(move |location| {
+            let location = location?;
+            match &*undeletable.lock().unwrap() {
+                Some(text) if location.as_ref().contains(text) => Err(lost()),
+                _ => Ok(location),
+            }
+        });
+        self.inner.delete_stream(allowed.boxed())
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

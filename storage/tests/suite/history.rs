@@ -3,79 +3,29 @@
 use std::fs;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt64Array,
-};
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt64Type};
-use asofdb_storage::{Error, History, StreamRows};
-use futures::TryStreamExt;
+use asofdb_storage::{Error, History, Owner};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectStoreExt, PutPayload};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::failing_store::{FailingStore, Failure};
-
-/// (value, time, position) of one row.
-type Row = (i64, i64, u64);
-
-fn batch(rows: &[Row]) -> RecordBatch {
-    let time: TimestampMicrosecondArray = rows.iter().map(|row| Some(row.1)).collect();
-    let columns: [(&str, ArrayRef); 3] = [
-        ("value", Arc::new(rows.iter().map(|row| Some(row.0)).collect::<Int64Array>())),
-        ("ts", Arc::new(time.with_timezone("UTC"))),
-        ("position", Arc::new(rows.iter().map(|row| Some(row.2)).collect::<UInt64Array>())),
-    ];
-    RecordBatch::try_from_iter(columns).unwrap()
-}
-
-fn rows_of(batch: &RecordBatch) -> Vec<Row> {
-    let values = batch.column(0).as_primitive::<Int64Type>().values();
-    let times = batch.column(1).as_primitive::<TimestampMicrosecondType>().values();
-    let positions = batch.column(2).as_primitive::<UInt64Type>().values();
-    (0..batch.num_rows()).map(|row| (values[row], times[row], positions[row])).collect()
-}
-
-fn stream_rows(batches: &[&[Row]]) -> StreamRows {
-    let batches: Vec<_> = batches.iter().map(|rows| batch(rows)).collect();
-    StreamRows { schema: batch(&[]).schema(), batches, time_column: 1, position_column: 2 }
-}
-
-async fn read_all(history: &History, stream: u32) -> Vec<Vec<Row>> {
-    let mut files = Vec::new();
-    for file in history.manifest().files(stream) {
-        let batches = history.read(file).await.unwrap();
-        files.push(batches.flat_map(|batch| rows_of(&batch.unwrap())).collect());
-    }
-    files
-}
-
-async fn data_files(store: &dyn ObjectStore) -> Vec<String> {
-    let all: Vec<_> = store.list(None).try_collect().await.unwrap();
-    let mut paths: Vec<_> = all.iter().map(|object| object.location.to_string()).collect();
-    paths.retain(|path| path.contains("data/"));
-    paths.sort();
-    paths
-}
-
-async fn open(store: &Arc<FailingStore>) -> Result<History, Error> {
-    History::open(store.clone(), Path::from("some/prefix")).await
-}
+use crate::rows::{OWNER, Row, data_files, open, read, read_all, rows, rows_of, write_file};
 
 #[tokio::test]
 async fn a_local_history_comes_back_sorted_and_readable_as_parquet() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("new/history");
-    let history = History::open_local(&root).await.unwrap();
+    let history = History::open_local(&root, OWNER).await.unwrap();
     assert_eq!((history.manifest().generation, history.manifest().covered), (0, 1));
-    let rows = stream_rows(&[&[(10, 300, 1), (11, 100, 4)], &[(12, 300, 3), (13, -5, 2)]]);
-    let manifest = history.append(5, vec![(7, rows), (8, stream_rows(&[]))]).await.unwrap();
+    let seven = rows(7, &[&[(10, 300, 1), (11, 100, 4)], &[(12, 300, 3), (13, -5, 2)]]);
+    let manifest = history.append(5, vec![seven, rows(8, &[])]).await.unwrap();
     assert_eq!((manifest.generation, manifest.covered), (1, 5));
     assert_eq!(manifest.streams.keys().collect::<Vec<_>>(), [&7]);
-    let more = history.append(9, vec![(7, stream_rows(&[&[(14, 0, 8)]]))]).await.unwrap();
-    assert!(matches!(History::open_local(&root).await, Err(Error::Locked { .. })));
+    let more = history.append(9, vec![rows(7, &[&[(14, 0, 8)]])]).await.unwrap();
+    assert!(matches!(History::open_local(&root, OWNER).await, Err(Error::Locked { .. })));
     drop(history);
 
-    let history = History::open_local(&root).await.unwrap();
+    let history = History::open_local(&root, OWNER).await.unwrap();
     assert_eq!(history.manifest(), more);
     let sorted = vec![(13, -5, 2), (11, 100, 4), (10, 300, 1), (12, 300, 3)];
     assert_eq!(read_all(&history, 7).await, [sorted.clone(), vec![(14, 0, 8)]]);
@@ -96,10 +46,10 @@ async fn a_local_history_comes_back_sorted_and_readable_as_parquet() {
 #[tokio::test]
 async fn row_groups_are_bounded() {
     let dir = tempfile::tempdir().unwrap();
-    let history = History::open_local(dir.path()).await.unwrap();
+    let history = History::open_local(dir.path(), OWNER).await.unwrap();
     let count = (128 << 10) + 1;
-    let rows: Vec<Row> = (0..count).map(|row| (row, -row, row as u64 + 1)).collect();
-    let streams = vec![(1, stream_rows(&[&rows]))];
+    let values: Vec<Row> = (0..count).map(|row| (row, -row, row as u64 + 1)).collect();
+    let streams = vec![rows(1, &[&values])];
     let manifest = history.append(count as u64 + 1, streams).await.unwrap();
     let file = fs::File::open(dir.path().join(&manifest.files(1)[0].path)).unwrap();
     let metadata = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().metadata().clone();
@@ -111,20 +61,20 @@ async fn row_groups_are_bounded() {
 async fn a_failed_swap_shows_the_old_snapshot_and_leaves_garbage() {
     let store = Arc::new(FailingStore::default());
     let history = open(&store).await.unwrap();
-    let old = history.append(3, vec![(1, stream_rows(&[&[(1, 1, 1)]]))]).await.unwrap();
+    let old = history.append(3, vec![rows(1, &[&[(1, 1, 1)]])]).await.unwrap();
     let kept = data_files(&*store.inner).await;
-    for failing in ["manifest.json", "-2-"] {
+    for failing in ["manifest.json", "stream2/"] {
         store.fail(Some((failing, Failure::Refused)));
-        let streams = vec![(1, stream_rows(&[&[(2, 2, 3)]])), (2, stream_rows(&[&[(3, 3, 4)]]))];
+        let streams = vec![rows(1, &[&[(2, 2, 3)]]), rows(2, &[&[(3, 3, 4)]])];
         let result = history.append(5, streams).await;
-        assert!(matches!(result, Err(Error::Store { .. })), "{result:?}");
+        assert!(matches!(result, Err(Error::Store { .. } | Error::Parquet { .. })), "{result:?}");
         assert_eq!(history.manifest(), old);
     }
     assert!(data_files(&*store.inner).await.len() > kept.len(), "the crash left garbage");
     drop(history);
     store.fail(None);
     let history = open(&store).await.unwrap();
-    assert_eq!(history.manifest(), old);
+    assert_eq!(history.manifest().streams, old.streams);
     assert_eq!(data_files(&*store.inner).await, kept, "the garbage is gone, the rest is not");
     assert_eq!(read_all(&history, 1).await, [[(1, 1, 1)]]);
 }
@@ -134,33 +84,33 @@ async fn after_a_failure_the_same_handle_goes_on() {
     let store = Arc::new(FailingStore::default());
     let history = open(&store).await.unwrap();
     store.fail(Some(("manifest.json", Failure::Refused)));
-    history.append(2, vec![(1, stream_rows(&[&[(1, 1, 1)]]))]).await.unwrap_err();
+    history.append(2, vec![rows(1, &[&[(1, 1, 1)]])]).await.unwrap_err();
     store.fail(None);
-    history.append(2, vec![(1, stream_rows(&[&[(1, 1, 1)]]))]).await.unwrap();
+    history.append(2, vec![rows(1, &[&[(1, 1, 1)]])]).await.unwrap();
     store.fail(Some(("manifest.json", Failure::AnswerLost)));
-    let manifest = history.append(3, vec![(1, stream_rows(&[&[(2, 2, 2)]]))]).await.unwrap();
+    let manifest = history.append(3, vec![rows(1, &[&[(2, 2, 2)]])]).await.unwrap();
     assert_eq!(manifest.covered, 3, "the store says that it took effect");
     store.fail(None);
-    history.append(4, vec![(1, stream_rows(&[&[(3, 3, 3)]]))]).await.unwrap();
+    history.append(4, vec![rows(1, &[&[(3, 3, 3)]])]).await.unwrap();
     assert_eq!(read_all(&history, 1).await, [[(1, 1, 1)], [(2, 2, 2)], [(3, 3, 3)]]);
-    assert_eq!(open(&store).await.unwrap().manifest(), history.manifest());
+    assert_eq!(open(&store).await.unwrap().manifest().streams, history.manifest().streams);
 }
 
 #[tokio::test]
 async fn an_unknown_outcome_is_learnt_before_the_next_write() {
     let store = Arc::new(FailingStore::default());
     let history = open(&store).await.unwrap();
-    let old = history.append(2, vec![(1, stream_rows(&[&[(1, 1, 1)]]))]).await.unwrap();
+    let old = history.append(2, vec![rows(1, &[&[(1, 1, 1)]])]).await.unwrap();
     store.fail(Some(("manifest.json", Failure::Unreachable)));
-    let lost = history.append(3, vec![(1, stream_rows(&[&[(2, 2, 2)]]))]).await;
+    let lost = history.append(3, vec![rows(1, &[&[(2, 2, 2)]])]).await;
     assert!(matches!(lost, Err(Error::Store { .. })), "{lost:?}");
     assert_eq!(history.manifest(), old);
     assert!(history.refresh().await.is_err());
     store.fail(None);
-    let again = history.append(3, vec![(1, stream_rows(&[&[(2, 2, 2)]]))]).await;
+    let again = history.append(3, vec![rows(1, &[&[(2, 2, 2)]])]).await;
     assert!(matches!(again, Err(Error::InvalidRows { .. })), "no row enters twice: {again:?}");
     assert_eq!(history.refresh().await.unwrap().covered, 3);
-    history.append(4, vec![(1, stream_rows(&[&[(3, 3, 3)]]))]).await.unwrap();
+    history.append(4, vec![rows(1, &[&[(3, 3, 3)]])]).await.unwrap();
     assert_eq!(read_all(&history, 1).await, [[(1, 1, 1)], [(2, 2, 2)], [(3, 3, 3)]]);
 }
 
@@ -168,8 +118,8 @@ async fn an_unknown_outcome_is_learnt_before_the_next_write() {
 async fn a_second_writer_is_noticed() {
     let store = Arc::new(FailingStore::default());
     let (first, second) = (open(&store).await.unwrap(), open(&store).await.unwrap());
-    let won = first.append(2, vec![(1, stream_rows(&[&[(1, 1, 1)]]))]).await.unwrap();
-    let lost = second.append(2, vec![(1, stream_rows(&[&[(1, 1, 1)]]))]).await;
+    let won = first.append(2, vec![rows(1, &[&[(1, 1, 1)]])]).await.unwrap();
+    let lost = second.append(2, vec![rows(1, &[&[(1, 1, 1)]])]).await;
     assert!(matches!(lost, Err(Error::ManifestConflict { generation: 0, .. })), "{lost:?}");
     first.append(3, vec![]).await.unwrap();
     let lost = second.append(4, vec![]).await;
@@ -191,14 +141,14 @@ async fn a_store_without_conditional_writes_will_do() {
 async fn a_dropped_stream_is_gone_and_its_files_are_later() {
     let store = Arc::new(FailingStore::default());
     let history = open(&store).await.unwrap();
-    let both = vec![(1, stream_rows(&[&[(1, 1, 1)]])), (2, stream_rows(&[&[(2, 2, 2)]]))];
+    let both = vec![rows(1, &[&[(1, 1, 1)]]), rows(2, &[&[(2, 2, 2)]])];
     let before = history.append(3, both).await.unwrap();
     let after = history.drop_stream(1).await.unwrap();
     assert_eq!((after.files(1).len(), after.files(2).len(), after.covered), (0, 1, 3));
-    assert!(history.read(&before.files(1)[0]).await.is_ok(), "an older snapshot is still there");
+    assert_eq!(read(&history, &before.files(1)[0]).await, [(1, 1, 1)], "an older snapshot");
     assert_eq!(history.drop_stream(1).await.unwrap(), after, "nothing to drop");
     let history = open(&store).await.unwrap();
-    assert_eq!(history.manifest(), after);
+    assert_eq!(history.manifest().streams, after.streams);
     assert_eq!(data_files(&*store.inner).await.len(), 1);
 }
 
@@ -210,13 +160,17 @@ async fn rows_that_do_not_belong_are_refused() {
     let backwards = history.append(4, vec![]).await;
     assert!(matches!(backwards, Err(Error::CoveredBackwards { present: 5, asked: 4 })));
     for position in [4, 10] {
-        let result = history.append(10, vec![(3, stream_rows(&[&[(0, 0, position)]]))]).await;
+        let result = history.append(10, vec![rows(3, &[&[(0, 0, position)]])]).await;
         assert!(matches!(result, Err(Error::InvalidRows { stream: 3, .. })), "{result:?}");
     }
-    let mut rows = stream_rows(&[&[(0, 0, 6)]]);
-    rows.time_column = 9;
-    let result = history.append(10, vec![(3, rows)]).await;
-    assert!(matches!(result, Err(Error::InvalidRows { stream: 3, .. })), "{result:?}");
+    let mut no_time = rows(3, &[&[(0, 0, 6)]]);
+    no_time.1.shape.time_column = 9;
+    let mut no_key = rows(3, &[&[(0, 0, 6)]]);
+    no_key.1.sort_columns = vec![9];
+    for streams in [no_time, no_key] {
+        let result = history.append(10, vec![rows(2, &[&[(0, 0, 7)]]), streams]).await;
+        assert!(matches!(result, Err(Error::InvalidRows { stream: 3, .. })), "{result:?}");
+    }
     assert_eq!(history.manifest().covered, 5);
 }
 
@@ -224,26 +178,32 @@ async fn rows_that_do_not_belong_are_refused() {
 async fn a_damaged_manifest_or_a_missing_file_is_refused() {
     let store = Arc::new(FailingStore::default());
     let history = open(&store).await.unwrap();
-    let manifest = history.append(2, vec![(1, stream_rows(&[&[(1, 1, 1)]]))]).await.unwrap();
+    let manifest = history.append(2, vec![rows(1, &[&[(1, 1, 1)]])]).await.unwrap();
     let path = Path::from("some/prefix/manifest.json");
     let good = store.inner.get(&path).await.unwrap().bytes().await.unwrap();
     let text = String::from_utf8(good.to_vec()).unwrap();
     let edits = [
-        (text.replace("\"covered\": 2", "\"covered\": 3"), false),
-        (text[..text.len() / 2].to_owned(), false),
-        (String::new(), false),
-        (text.replace("\"format\": 1", "\"format\": 2, \"new\": {}"), true),
+        (text.replace("\"covered\": 2", "\"covered\": 3"), None),
+        (text.replace("\"bucket\": null", "\"bucket\": {\"index\": 0, \"count\": 1}"), None),
+        (text.replace("\"kept_from\": null", "\"kept_from\": 1"), None),
+        (text.replace("\"kept_from\": null", "\"kept_from\": null, \"new\": 1"), None),
+        (text.replace("\"format\"", "\"formal\""), None),
+        (text[..text.len() / 2].to_owned(), None),
+        (String::new(), None),
+        (text.replace("\"format\": 2", "\"format\": 3, \"new\": {}"), Some(3)),
+        ("{\"checksum\": \"0\", \"manifest\": {\"format\": 1, \"covered\": 2}}".into(), Some(1)),
     ];
-    for (edited, later) in edits {
+    for (edited, other_format) in edits {
         assert_ne!(edited, text);
         store.inner.put(&path, PutPayload::from(edited.clone())).await.unwrap();
-        match open(&store).await {
-            Err(Error::UnknownVersion { found: 2, .. }) => assert!(later, "{edited}"),
-            Err(Error::Damaged { file, .. }) => {
-                assert!(!later, "{edited}");
+        match (open(&store).await, other_format) {
+            (Err(Error::UnknownVersion { found, supported: 2, .. }), Some(format)) => {
+                assert_eq!(found, format, "{edited}");
+            }
+            (Err(Error::Damaged { file, .. }), None) => {
                 assert_eq!(file.to_str(), Some(path.as_ref()));
             }
-            other => panic!("{other:?} for {edited}"),
+            (other, _) => panic!("{other:?} for {edited}"),
         }
         assert_eq!(data_files(&*store.inner).await.len(), 1, "nothing is deleted on a refusal");
     }
@@ -254,4 +214,42 @@ async fn a_damaged_manifest_or_a_missing_file_is_refused() {
     assert!(matches!(open(&store).await, Err(Error::Damaged { .. })));
     store.inner.delete(&location).await.unwrap();
     assert!(matches!(open(&store).await, Err(Error::Damaged { .. })));
+}
+
+#[tokio::test]
+async fn another_databases_history_is_refused_and_left_alone() {
+    let other = Owner("ffffffffffffffffffffffffffffffff");
+    let store = Arc::new(FailingStore::default());
+    let history = open(&store).await.unwrap();
+    history.append(2, vec![rows(1, &[&[(1, 1, 1)]])]).await.unwrap();
+    let unnamed = write_file(&history, 1, &[(1, 1, 1)]).await;
+    let refused = History::open(store.clone(), Path::from("some/prefix"), other).await;
+    let Err(Error::ForeignHistory { path, found, ours }) = refused else { panic!("{refused:?}") };
+    assert_eq!((&*found, &*ours, &*path), (OWNER.0, other.0, "some/prefix/manifest.json"));
+    assert_eq!(read(&history, &unnamed).await, [(1, 1, 1)], "its garbage may be a file under way");
+    // A prefix beside it is free.
+    History::open(store.clone(), Path::from("some"), other).await.unwrap();
+
+    let dir = tempfile::tempdir().unwrap();
+    let local = History::open_local(dir.path(), OWNER).await.unwrap();
+    // Nothing is stored yet: it is nobody's.
+    drop(local);
+    let local = History::open_local(dir.path(), other).await.unwrap();
+    local.append(2, vec![]).await.unwrap();
+    drop(local);
+    let refused = History::open_local(dir.path(), OWNER).await;
+    assert!(matches!(refused, Err(Error::ForeignHistory { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_history_that_changed_hands_meanwhile_is_not_written() {
+    let other = Owner("ffffffffffffffffffffffffffffffff");
+    let store = Arc::new(FailingStore::default());
+    let ours = open(&store).await.unwrap();
+    let theirs = History::open(store.clone(), Path::from("some/prefix"), other).await.unwrap();
+    theirs.append(2, vec![rows(1, &[&[(1, 1, 1)]])]).await.unwrap();
+    let lost = ours.append(2, vec![]).await;
+    assert!(matches!(lost, Err(Error::ManifestConflict { generation: 0, .. })), "{lost:?}");
+    let again = ours.append(2, vec![]).await;
+    assert!(matches!(again, Err(Error::ForeignHistory { .. })), "{again:?}");
 }

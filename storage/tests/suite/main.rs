@@ -4,6 +4,11 @@
 mod catalog_file;
 mod failing_store;
 mod history;
+mod history_deletion;
+mod history_layout;
+mod history_replace;
 mod key;
 mod log;
 mod log_damage;
+mod rows;
+mod s3;
