@@ -8,7 +8,8 @@ quickstart:
 
 # All tests.
 test: lint
-	cargo test --workspace
+	tests/install.sh
+	PATH="$$(tests/install.sh --bin):$$PATH" cargo test --workspace
 	tests/drivers/run.sh
 	ASOFDB_PROFILE=quickstart benches/run.sh small
 

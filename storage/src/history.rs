@@ -31,7 +31,6 @@ use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::prefix::PrefixStore;
 use object_store::{Error as StoreError, ObjectStore, UpdateVersion};
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard};
@@ -116,10 +115,8 @@ impl History {
         if let (true, Ok(dir)) = (url.scheme() == "file", url.to_file_path()) {
             return History::open_local(&dir, owner).await;
         }
-        let (store, prefix) = object_store::parse_url_opts(url, options)
+        let store = target::store_at(url, options)
             .map_err(|source| Error::Store { path: url.to_string(), source })?;
-        // The folder becomes the root, so that a file's path is its location.
-        let store = Arc::new(PrefixStore::new(store, prefix));
         History::open(store, Path::default(), owner).await
     }
 

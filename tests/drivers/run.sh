@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs script.json in the drivers against the real binary (tests/script.rs runs it in tokio-postgres),
 # then hostile statements; compares the quickstart's training set with DuckDB's and, bit for bit, with the
-# oracle's; and has DuckDB read the history's folder. Needs python3; psql is installed if it is missing.
+# oracle's; and has DuckDB read the history's folder.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 profile=${ASOFDB_PROFILE:-quickstart}
@@ -9,12 +9,8 @@ target=${CARGO_TARGET_DIR:-target}
 cargo build --quiet --profile "$profile" --bin asofdb --bin compare-oracle
 asofdb=$target/$([ "$profile" = dev ] && echo debug || echo "$profile")/asofdb
 
-command -v psql >/dev/null || { apt-get update -qq && apt-get install -y -qq postgresql-client; }
-venv=$target/drivers-venv
-# Debian's python3 comes without venv.
-[ -x "$venv/bin/pip" ] || python3 -m venv "$venv" ||
-  { apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv "$venv"; }
-"$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/drivers/requirements.txt
+tests/install.sh
+venv=$(dirname "$(tests/install.sh --bin)")
 
 work=$(mktemp -d)
 server=

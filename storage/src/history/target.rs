@@ -5,17 +5,47 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{
     Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    UpdateVersion,
+    RetryConfig, UpdateVersion,
 };
+use url::Url;
 
 use crate::durable;
 use crate::error::Error;
+
+/// How often, and for how long, a request is repeated: what fails for longer than this is tried
+/// again by whoever asked.
+const RETRIES: usize = 5;
+const RETRY_FOR: Duration = Duration::from_secs(30);
+
+/// The folder at `url` as a store of its own, so that a file's path is its location.
+pub(super) fn store_at(
+    url: &Url,
+    options: Vec<(String, String)>,
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let prefix = Path::from_url_path(url.path())?;
+    let options = options.into_iter().filter_map(|(name, value)| {
+        let key: AmazonS3ConfigKey = name.parse().ok()?;
+        Some((key, value))
+    });
+    let retry =
+        RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_FOR, ..RetryConfig::default() };
+    let store = options
+        .fold(AmazonS3Builder::new().with_url(url.as_str()), |builder, (key, value)| {
+            builder.with_config(key, value)
+        })
+        .with_retry(retry)
+        .build()?;
+    Ok(Arc::new(PrefixStore::new(store, prefix)))
+}
 
 /// A place for objects.
 #[derive(Debug)]

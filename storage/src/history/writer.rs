@@ -201,6 +201,8 @@ impl Upload {
     fn start(target: &Target, location: &Path) -> Result<Upload, Error> {
         let Some(dir) = &target.local else {
             let writer = BufWriter::new(Arc::clone(&target.store), location.clone());
+            // Parts in flight are in memory, for each of the files that a merge writes.
+            let writer = writer.with_max_concurrency(2);
             return Ok(Upload::Store(Box::new(writer)));
         };
         let path = dir.join(location.as_ref());
@@ -244,17 +246,20 @@ impl AsyncFileWriter for Upload {
                     let publish = move || durable::publish(&file, &aside.0, &path);
                     blocking(publish).await.map_err(external)
                 }
-                Upload::Store(writer) => writer.shutdown().await.map_err(|error| {
-                    let store = "object store";
-                    external(object_store::Error::Generic { store, source: error.into() })
-                }),
+                Upload::Store(writer) => {
+                    let unwrap = |error: std::io::Error| match error.downcast() {
+                        Ok(error) => external::<object_store::Error>(error),
+                        Err(error) => external(error),
+                    };
+                    writer.shutdown().await.map_err(unwrap)
+                }
             }
         }
         .boxed()
     }
 }
 
-fn external(error: impl std::error::Error + Send + Sync + 'static) -> ParquetError {
+fn external<E: std::error::Error + Send + Sync + 'static>(error: E) -> ParquetError {
     ParquetError::External(Box::new(error))
 }
 

@@ -128,7 +128,7 @@ async fn gone(history: &History, moto: &Moto) {
     let present = history.manifest();
     let start = Instant::now();
     let failed = history.append(9, vec![rows(1, &[&[(5, 5, 5)]])]).await;
-    assert!(matches!(failed, Err(Error::Parquet { .. })), "the file: {failed:?}");
+    assert!(matches!(failed, Err(Error::Store { .. })), "the file: {failed:?}");
     let failed = history.append(9, vec![]).await;
     assert!(matches!(failed, Err(Error::Store { .. })), "the manifest: {failed:?}");
     let failed = moto.open(URL, OWNER).await;
