@@ -40,6 +40,8 @@ pub use rows::encode_rows;
 pub use summaries::Summaries;
 pub use view::View;
 
+#[cfg(test)]
+pub(crate) use image::seal;
 pub(crate) use summaries::States;
 
 use crate::error::Error;

@@ -179,6 +179,14 @@ fn checksum(id: u32, entries: &[Entry], body: &[u8]) -> u32 {
     crc32c::crc32c_append(sum, body)
 }
 
+/// Makes the checksum of an altered image right.
+#[cfg(test)]
+pub(crate) fn seal(image: &mut NodeImage) {
+    image.body.truncate(image.body.len().saturating_sub(4));
+    let sum = checksum(image.id, &image.entries, &image.body);
+    image.body.extend_from_slice(&sum.to_le_bytes());
+}
+
 fn damaged(reason: &'static str) -> Error {
     Error::DamagedBytes { what: "a node of a timeline", reason }
 }

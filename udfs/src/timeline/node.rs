@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::kind::{Cell, Cells};
 use crate::layout::{Layout, Measure};
 
-/// The most children of a node.
-pub(super) const FAN_OUT: usize = 16;
+/// The most children of a node. Tests have high trees of few events.
+pub(super) const FAN_OUT: usize = if cfg!(test) { 4 } else { 16 };
 
 /// (time, position): what events are ordered by.
 pub(super) type Order = (i64, u64);
