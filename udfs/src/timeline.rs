@@ -63,7 +63,7 @@ pub struct Timeline {
     changed: bool,
     /// Whether there are stubs.
     partial: bool,
-    /// Whether stubs may have counted events that are nowhere else.
+    /// Whether events were laid over: stubs may have counted some that are nowhere else.
     overlaid: bool,
 }
 
@@ -168,7 +168,7 @@ impl Timeline {
     /// `DamagedBytes`; then nothing has changed.
     pub fn overlay(&mut self, layout: &Layout, bytes: &[u8]) -> Result<(), Error> {
         rows::each(layout, bytes, |_, _| Ok(()))?;
-        self.overlaid |= self.partial && !bytes.is_empty();
+        self.overlaid = true;
         rows::each(layout, bytes, |order, cells| self.insert_cells(layout, order, cells, true))
     }
 

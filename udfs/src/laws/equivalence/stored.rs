@@ -94,7 +94,7 @@ fn some_layout(frames: &[Frame]) -> Layout {
     Layout::new(columns.clone(), calls).unwrap()
 }
 
-/// A run of one key's events as they arrive; the position is the index.
+/// A run of one key's events as they arrive. Not all positions go on with the arrival.
 fn events_of(arrivals: &[(i64, (u8, u64))]) -> Events {
     let rows: Vec<_> = arrivals.iter().map(|(_, seed)| make_row(*seed, true)).collect();
     let column = |(index, data_type): (usize, &DataType)| {
@@ -103,16 +103,20 @@ fn events_of(arrivals: &[(i64, (u8, u64))]) -> Events {
     };
     Events {
         times: arrivals.iter().map(|(time, _)| *time).collect(),
-        positions: (0..arrivals.len() as u64).collect(),
+        positions: (0..arrivals.len() as u64).map(position).collect(),
         columns: columns().iter().enumerate().map(column).collect(),
     }
+}
+
+fn position(arrival: u64) -> u64 {
+    if arrival % 3 == 2 { arrival.wrapping_mul(0x9e37_79b9_7f4a_7c15) } else { arrival }
 }
 
 /// How times go on: mostly in order, with ties; late ones; the ends of time.
 fn batch(most: usize) -> impl Strategy<Value = Vec<(i64, (u8, u64))>> {
     let seed = any::<(u8, u64)>();
-    let in_order = prop::collection::vec((0..3_i64, seed.clone()), 1..most);
-    let anywhere = prop::collection::vec((0..900_i64, seed.clone()), 1..most);
+    let in_order = prop::collection::vec((0..3_i64, seed), 1..most);
+    let anywhere = prop::collection::vec((0..900_i64, seed), 1..most);
     let extreme = prop_oneof![Just(i64::MIN), Just(i64::MAX), Just(-1)];
     let extreme = prop::collection::vec((extreme, seed), 1..4);
     let run = (0..700_i64, in_order).prop_map(|(mut time, steps)| {
@@ -125,13 +129,22 @@ fn batch(most: usize) -> impl Strategy<Value = Vec<(i64, (u8, u64))>> {
     prop_oneof![6 => run, 3 => anywhere, 1 => extreme]
 }
 
-/// Batches of events as they arrive.
+/// Batches of events as they arrive, some with as many ties as a leaf has events.
 fn history(batches: usize) -> impl Strategy<Value = Vec<Vec<(i64, (u8, u64))>>> {
-    prop::collection::vec(batch(220), 1..batches)
+    let coarse = prop_oneof![2 => Just(1_i64), 1 => Just(STEP)];
+    let batches = prop::collection::vec(batch(220), 1..batches);
+    (batches, coarse).prop_map(|(mut batches, coarse)| {
+        let times = batches.iter_mut().flatten().map(|(time, _)| time);
+        times.filter(|time| (-DAY..DAY).contains(*time)).for_each(|time| *time -= *time % coarse);
+        batches
+    })
 }
 
+/// Between times that have many events.
+const STEP: i64 = 90;
+
 fn micros() -> impl Strategy<Value = Interval> {
-    prop_oneof![Just(0_i64), 0..40_i64, 0..700_i64].prop_map(Interval::from_micros)
+    prop_oneof![Just(0_i64), 0..40_i64, 0..700_i64, Just(2 * STEP)].prop_map(Interval::from_micros)
 }
 
 /// Frames of the scale that the times are of.
@@ -140,8 +153,9 @@ fn frames() -> impl Strategy<Value = Vec<Frame>> {
         let (near, far) = if a.micros < b.micros { (a, b) } else { (b, a) };
         Frame::Range { start: Bound::Preceding(far), end: near }
     });
-    let rows = (0..600_u64, 0..300_u64)
-        .prop_map(|(a, b)| Frame::Rows { start: Some(a.max(b)), end: a.min(b) });
+    let near = prop_oneof![3 => 0..300_u64, 1 => Just(0)];
+    let rows =
+        (0..600_u64, near).prop_map(|(a, b)| Frame::Rows { start: Some(a.max(b)), end: a.min(b) });
     let frame = prop_oneof![
         4 => range,
         1 => micros().prop_map(|end| Frame::Range { start: Bound::Unbounded, end }),
@@ -152,7 +166,13 @@ fn frames() -> impl Strategy<Value = Vec<Frame>> {
 }
 
 fn instants() -> impl Strategy<Value = Vec<i64>> {
-    prop::collection::vec(prop_oneof![8 => -5..910_i64, 1 => Just(i64::MAX)], 3..8)
+    let instant = prop_oneof![
+        8 => -5..910_i64,
+        4 => (0..10_i64).prop_map(|step| step * STEP),
+        4 => 900..1_500_i64,
+        1 => Just(i64::MAX),
+    ];
+    prop::collection::vec(instant, 3..8)
 }
 
 /// A call's value, or why there is none.

@@ -46,12 +46,14 @@ proptest! {
     #[test]
     fn places_and_an_overlay_are_enough(
         batches in history(9),
-        tail in batch(40),
+        mut tail in batch(40),
+        later in prop_oneof![Just(0), 300..900_i64],
         frames in frames(),
         instants in instants(),
         apart in any::<bool>(),
     ) {
         let layout = some_layout(&frames);
+        tail.iter_mut().for_each(|(time, _)| *time = time.saturating_add(later));
         let arrivals: Vec<_> = batches.into_iter().flatten().chain(tail.clone()).collect();
         let events = events_of(&arrivals);
         let stored = rows(0..arrivals.len() - tail.len());
