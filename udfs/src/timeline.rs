@@ -191,13 +191,12 @@ impl Timeline {
         let mut windows = window::Windows::new(layout);
         if self.partial || self.kept_from > i64::MIN {
             for &call in calls {
-                let view = self.view(layout, instant, call, &mut windows)?;
-                view.check_loaded(layout.measures()[layout.plan(call)?.0].aggregate.looks())?;
+                self.view(layout, instant, call, &mut windows)?.check_loaded()?;
             }
         }
         for (&call, output) in calls.iter().zip(out.columns()) {
             let view = self.view(layout, instant, call, &mut windows)?;
-            layout.measures()[layout.plan(call)?.0].aggregate.read(&view, output)?;
+            view.measure().aggregate.read(&view, output)?;
         }
         Ok(())
     }
@@ -205,7 +204,7 @@ impl Timeline {
     /// What a call sees.
     fn view<'w, 'a: 'w>(
         &'a self,
-        layout: &Layout,
+        layout: &'w Layout,
         instant: i64,
         call: usize,
         windows: &'w mut window::Windows<'a>,

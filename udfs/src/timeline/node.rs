@@ -74,16 +74,15 @@ impl Arrival<'_> {
     }
 }
 
-/// A chunk's argument for a measure, and the rows of `mask` that the filter lets through.
-pub(super) fn visible(
-    chunk: &Chunk,
-    argument: Option<usize>,
-    filter: Option<usize>,
+/// A chunk's argument for a measure, and the rows of `mask` that its filter lets through.
+pub(super) fn visible<'a>(
+    chunk: &'a Chunk,
+    measure: &Measure,
     mask: u128,
-) -> (Option<&Cells>, u128) {
+) -> (Option<&'a Cells>, u128) {
     let column = |index: usize| chunk.column(index);
-    let passed = filter.map_or(u128::MAX, |filter| column(filter).map_or(0, Cells::truths));
-    (argument.and_then(column), mask & below(chunk.len()) & passed)
+    let passed = measure.filter.map_or(u128::MAX, |at| column(at).map_or(0, Cells::truths));
+    (measure.argument.and_then(column), mask & below(chunk.len()) & passed)
 }
 
 /// The lowest `rows` bits.
@@ -121,7 +120,7 @@ impl Node {
     fn below(&self, index: usize, measure: &Measure) -> Below<'_> {
         match self {
             Node::Leaf(chunk) => {
-                let (column, mask) = visible(chunk, measure.argument, measure.filter, u128::MAX);
+                let (column, mask) = visible(chunk, measure, u128::MAX);
                 Below::Rows(column, mask)
             }
             Node::Inner(inner) => match inner.states.get(index) {

@@ -15,22 +15,25 @@ use crate::monoid::Monoid;
 /// One window of a timeline.
 pub struct View<'a> {
     pieces: &'a [Piece<'a>],
-    /// The measure's index.
+    measure: &'a Measure,
+    /// The measure's place in the layout, and that of its states in a node.
     index: usize,
-    argument: Option<usize>,
-    filter: Option<usize>,
 }
 
 /// Rows of a chunk that the filter lets through, with the argument's column if there is one.
 type Rows<'a> = (Option<&'a Cells>, u128);
 
 impl<'a> View<'a> {
-    pub(super) fn new(pieces: &'a [Piece<'a>], index: usize, measure: &Measure) -> Self {
-        View { pieces, index, argument: measure.argument, filter: measure.filter }
+    pub(super) fn new(pieces: &'a [Piece<'a>], index: usize, measure: &'a Measure) -> Self {
+        View { pieces, measure, index }
+    }
+
+    pub(super) fn measure(&self) -> &'a Measure {
+        self.measure
     }
 
     fn rows(&self, chunk: &'a Chunk, mask: u128) -> Rows<'a> {
-        visible(chunk, self.argument, self.filter, mask)
+        visible(chunk, self.measure, mask)
     }
 
     /// Adds the window's events to a state: whole children by their states, if there are any.
@@ -88,8 +91,8 @@ impl<'a> View<'a> {
     }
 
     /// Fails if a read would look at events that are not loaded.
-    pub(super) fn check_loaded(&self, looks: Looks) -> Result<(), Error> {
-        match looks {
+    pub(super) fn check_loaded(&self) -> Result<(), Error> {
+        match self.measure.aggregate.looks() {
             Looks::States => Ok(()),
             Looks::Events => self.search(false, &mut |_| None::<()>).map(drop),
             Looks::First { ignore_nulls } => self.pick(false, ignore_nulls).map(drop),
