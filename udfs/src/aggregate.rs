@@ -19,7 +19,7 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::DataType;
 
 use crate::error::Error;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Looks};
 use crate::kind::Output;
 use crate::monoid::{Monoid, Part, Partial};
 use crate::sweep::{Input, Window};
@@ -227,7 +227,11 @@ impl<M: Monoid> Kernel for Folded<M> {
     }
 
     fn summaries(&self) -> Option<Box<dyn Summaries>> {
-        self.monoid.tree().map(|tree| Box::new(tree) as Box<dyn Summaries>)
+        self.monoid.states().map(|states| Box::new(states) as Box<dyn Summaries>)
+    }
+
+    fn looks(&self) -> Looks {
+        if M::SUMMARISED { Looks::States } else { Looks::Events }
     }
 }
 

@@ -134,6 +134,31 @@ pub enum Error {
         /// The aggregate that was to be decoded.
         aggregate: &'static str,
     },
+    /// Encoded events or nodes of a timeline that no encoder wrote.
+    #[error("{what} is damaged: {reason}")]
+    DamagedBytes {
+        /// What was to be decoded.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Events of these times were needed, but their leaves are not loaded.
+    #[error("the events from {from} to {to} are not loaded")]
+    NotLoaded {
+        /// The earliest time, in microseconds since the epoch.
+        from: i64,
+        /// The latest, inclusive.
+        to: i64,
+    },
+    /// A window reaches further back than events are kept.
+    #[error("events before {kept_from} are not kept")]
+    Forgotten {
+        /// The first time whose events are all there, in microseconds since the epoch.
+        kept_from: i64,
+    },
+    /// A timeline that events were laid over for reading cannot be written.
+    #[error("a timeline with events laid over it is for reading only")]
+    Overlaid,
     /// Arrow refused to build an array.
     #[error("arrow: {0}")]
     Arrow(String),

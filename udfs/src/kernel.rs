@@ -19,7 +19,24 @@ pub trait Kernel {
     #[doc(hidden)]
     fn read(&self, view: &View<'_>, output: &mut Output) -> Result<(), Error>;
 
-    /// Online: empty states per chunk for a timeline; `None` if windows are scanned.
+    /// Online: no states yet, for the nodes of a timeline; `None` if it keeps none.
     #[doc(hidden)]
     fn summaries(&self) -> Option<Box<dyn Summaries>>;
+
+    /// Online: which events of a window `read` looks at.
+    #[doc(hidden)]
+    fn looks(&self) -> Looks;
+}
+
+/// Which events of a window a read looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looks {
+    /// Those of chunks that lie in the window in part; of others it takes the states.
+    States,
+    /// All.
+    Events,
+    /// The first that is visible and those before it.
+    First { ignore_nulls: bool },
+    /// The last that is visible and those after it.
+    Last { ignore_nulls: bool },
 }

@@ -12,6 +12,7 @@
 //! and columns, not aggregates.
 
 mod cell;
+mod coded;
 mod output;
 mod run;
 
@@ -26,6 +27,7 @@ use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit};
 
 pub(crate) use cell::{Cells, Values, cell_at};
+pub(crate) use coded::{put_cell, take_cell};
 pub(crate) use output::Output;
 
 pub use cell::Cell;

@@ -2,6 +2,7 @@
 //!
 //! * `algebra`: partial states are a commutative monoid, with an inverse where claimed.
 //! * `equivalence`: timeline, sweep and oracle agree bit for bit on random histories.
+//!   So does a timeline that a store keeps as nodes and loads in part.
 //! * `oracle`: the judge: rational arithmetic, loops and sorting; it shares no code with the rest.
 //! * `datum`: values of every type, extremes included, in and out of arrays.
 

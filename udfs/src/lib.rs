@@ -1,6 +1,7 @@
 //! The aggregate algebra of AsofDB, evaluated two ways that agree bit for bit.
 //!
-//! * Online: a [`Timeline`] holds all events of one key and answers windows as of any instant.
+//! * Online: a [`Timeline`] holds all events of one key and answers windows as of any instant. A
+//!   store may keep it as [`NodeImage`]s and load what a read needs.
 //! * Training: [`sweep`] computes the windows of many label rows over a sorted run of events.
 //!
 //! Both read one [`Layout`]: the columns of an event and the [`Call`]s of aggregates over them.
@@ -11,6 +12,7 @@
 //! come from, nor SQL text.
 
 mod aggregate;
+mod bytes;
 mod error;
 mod exact;
 mod frame;
@@ -31,4 +33,6 @@ pub use kind::Cell;
 pub use layout::{Call, Events, Layout};
 pub use monoid::Partial;
 pub use sweep::{SpineRow, retained_from, sweep};
-pub use timeline::{Outputs, Timeline};
+pub use timeline::{
+    Entry, NodeImage, Outputs, Place, Timeline, descend, encode_rows, insert_places,
+};

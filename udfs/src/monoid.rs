@@ -7,7 +7,7 @@ use crate::aggregate::Meta;
 use crate::error::Error;
 use crate::kind::{Cell, Cells, Kind, Output};
 use crate::sweep::{Input, Window, slide};
-use crate::timeline::{Tree, View};
+use crate::timeline::{States, View};
 
 /// An aggregate over one column: states form a commutative monoid under `merge`, exactly.
 ///
@@ -24,7 +24,7 @@ pub(crate) trait Monoid: Clone + Debug + Send + Sync + 'static {
     type State: Clone + Debug + PartialEq + Send + Sync + 'static;
     /// Whether `remove` may be called.
     const INVERTIBLE: bool = false;
-    /// Whether a timeline keeps states per chunk; else it scans the events of a window.
+    /// Whether a timeline keeps states in its nodes; else it scans the events of a window.
     const SUMMARISED: bool = true;
 
     /// The state of no values.
@@ -74,7 +74,7 @@ pub(crate) trait Monoid: Clone + Debug + Send + Sync + 'static {
     /// The value of one window of a timeline.
     fn read(&self, view: &View<'_>, output: &mut Output) -> Result<(), Error> {
         let mut state = self.identity();
-        view.fold(self, &mut state);
+        view.fold(self, &mut state)?;
         output.push::<Self::Output>(self.finish(&state)?)
     }
 
@@ -88,9 +88,9 @@ pub(crate) trait Monoid: Clone + Debug + Send + Sync + 'static {
         slide::sweep(self, meta, input, frames)
     }
 
-    /// A timeline's states, if it keeps any.
-    fn tree(&self) -> Option<Tree<Self>> {
-        Self::SUMMARISED.then(|| Tree::new(self.clone()))
+    /// No states yet, for a node of a timeline, if it keeps any.
+    fn states(&self) -> Option<States<Self>> {
+        Self::SUMMARISED.then(|| States::new(self.clone()))
     }
 }
 

@@ -3,44 +3,82 @@
 //! 1. Events are kept in order of (time, position) in chunks of at most 128 rows, each with a
 //!    typed vector per column (`chunk`). An event that arrives late goes where it belongs; a full
 //!    chunk splits in two.
-//! 2. With more than one chunk, every distinct (aggregate, argument, filter) has a state per
-//!    chunk and a hierarchy of states over 16, 256, … chunks (`tree`). A window then costs two
-//!    partial chunks and some merges, whatever its length. Most keys have few events and no tree.
-//! 3. A window is found by binary search on time, for ROWS by rank (`view`).
+//! 2. Chunks are the leaves of a B+-tree (`node`). An inner node has, for each child, the number
+//!    of its events and for every distinct (aggregate, argument, filter) a state (`summaries`). A
+//!    window then costs two partial chunks and some merges on each level, whatever its length.
+//!    Most keys have few events: one chunk, no inner node, no states.
+//! 3. A window is found by time, for ROWS by rank, and cut into pieces of the tree (`window`);
+//!    aggregates evaluate those (`view`).
+//! 4. Each node has a form as bytes (`image`), so that a store elsewhere can keep them and load
+//!    what a read needs (`places`). A child that is not loaded is a stub: its count and its states
+//!    are known to its parent. Events have a form as bytes, too (`rows`).
+//! 5. Events of the past can be dropped, by whole leaves (`forget`).
 //!
-//! Which chunks there are depends on the order of arrival; because merges are exact, values do
-//! not.
+//! How the events lie in nodes depends on the order of arrival; because merges are exact, values
+//! do not.
 
 mod chunk;
+mod forget;
+mod image;
+mod node;
 mod outputs;
-mod tree;
+mod places;
+mod rows;
+mod summaries;
 mod view;
+mod window;
 
 use smallvec::SmallVec;
 
-use chunk::{CAPACITY, Chunk};
+use chunk::Chunk;
+use node::{Arrival, Inner, Node, Order};
 
+pub use image::{Entry, NodeImage};
 pub use outputs::Outputs;
-pub use tree::Summaries;
+pub use places::{Place, descend, insert_places};
+pub use rows::encode_rows;
+pub use summaries::Summaries;
 pub use view::View;
 
-pub(crate) use tree::Tree;
-use view::{Source, Span, Spot};
+#[cfg(test)]
+pub(crate) use image::seal;
+pub(crate) use summaries::States;
 
 use crate::error::Error;
-use crate::frame::{Bound, Frame};
 use crate::kind::{Cell, cell_at};
 use crate::layout::{Events, Layout};
 
 /// All events of one key for one layout. Every call must be given the layout it was made for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Timeline {
-    /// In order; none is empty.
-    chunks: Vec<Chunk>,
-    /// For every chunk the number of events before it; kept only with more than one chunk.
-    starts: Vec<u64>,
-    /// For every measure its states; kept only with more than one chunk.
-    trees: Vec<Option<Box<dyn Summaries>>>,
+    /// `None` if there are no events; never a stub.
+    root: Option<Node>,
+    /// Windows that reach before it are refused; `i64::MIN` if nothing was forgotten.
+    kept_from: i64,
+    /// The first id that no node of a store has or had; the root is node 0.
+    next_id: u32,
+    /// Ids of nodes that a store has and the timeline has not any more.
+    removed: Vec<u32>,
+    /// Whether the root has changed since it was loaded or stored: it does with every node.
+    changed: bool,
+    /// Whether there are stubs.
+    partial: bool,
+    /// Whether events were laid over: stubs may have counted some that are nowhere else.
+    overlaid: bool,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Timeline {
+            root: None,
+            kept_from: i64::MIN,
+            next_id: 1,
+            removed: Vec::new(),
+            changed: false,
+            partial: false,
+            overlaid: false,
+        }
+    }
 }
 
 impl Timeline {
@@ -51,53 +89,46 @@ impl Timeline {
 
     /// The number of events.
     pub fn len(&self) -> usize {
-        self.chunks.iter().map(Chunk::len).sum()
+        self.root.as_ref().map_or(0, Node::rows) as usize
     }
 
     /// Whether there are no events.
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.root.is_none()
     }
 
-    /// The time of the earliest event.
+    /// The time of the earliest event; `None` if there is none or its leaf is not loaded.
     pub fn first_time(&self) -> Option<i64> {
-        self.chunks.first().map(Chunk::first_time)
+        let mut node = self.root.as_ref()?;
+        loop {
+            match node {
+                Node::Leaf(chunk) => return Some(chunk.first_time()),
+                Node::Inner(inner) => node = inner.nodes.first()?,
+                Node::Stub => return None,
+            }
+        }
     }
 
     /// The time of the latest event.
     pub fn last_time(&self) -> Option<i64> {
-        self.chunks.last().map(Chunk::last_time)
+        self.root.as_ref().map(|root| root.last().0)
+    }
+
+    /// The time before which events may be gone: `i64::MIN` if none are.
+    pub fn kept_from(&self) -> i64 {
+        self.kept_from
     }
 
     /// Inserts one event. An event with the (time, position) of another goes after it.
     ///
     /// # Errors
     ///
-    /// `Ragged`, `OutsideRun` or `ColumnType`; then nothing has changed.
+    /// `Ragged`, `OutsideRun`, `ColumnType`, or `NotLoaded` if its leaf is a stub; then nothing
+    /// has changed.
     pub fn insert(&mut self, layout: &Layout, events: &Events, row: usize) -> Result<(), Error> {
-        let (Some(&time), Some(&position)) = (events.times.get(row), events.positions.get(row))
-        else {
-            return Err(Error::OutsideRun { end: row + 1, len: events.len() });
-        };
+        let order = order_at(events, row)?;
         let cells = read_cells(layout, events, row)?;
-        let order = (time, position);
-        let (mut at, appended) = self.chunk_for(order);
-        if self.chunks.get(at).is_none_or(|chunk| chunk.len() == CAPACITY) {
-            at = self.make_room(layout, at, appended, order);
-        }
-        let Some(chunk) = self.chunks.get_mut(at) else {
-            return Err(Error::Internal("no chunk for an event"));
-        };
-        let row = chunk.insert(order, &cells);
-        for start in self.starts.iter_mut().skip(at + 1) {
-            *start += 1;
-        }
-        for (tree, measure) in self.trees.iter_mut().zip(layout.measures()) {
-            if let Some(tree) = tree {
-                tree.insert(&Source::new(&self.chunks, measure), at, row);
-            }
-        }
-        Ok(())
+        self.insert_cells(layout, order, &cells, false)
     }
 
     /// Inserts the given rows of a run.
@@ -114,12 +145,41 @@ impl Timeline {
         rows.iter().try_for_each(|&row| self.insert(layout, events, row as usize))
     }
 
+    /// Inserts the events that `encode_rows` wrote, once or several times in a row.
+    ///
+    /// # Errors
+    ///
+    /// `DamagedBytes`, or `NotLoaded` if the leaf of an event is a stub; then nothing has changed.
+    pub fn insert_encoded(&mut self, layout: &Layout, bytes: &[u8]) -> Result<(), Error> {
+        rows::each(layout, bytes, |order, _| match &self.root {
+            Some(root) if self.partial => check_place(root, order),
+            _ => Ok(()),
+        })?;
+        rows::each(layout, bytes, |order, cells| self.insert_cells(layout, order, cells, false))
+    }
+
+    /// Lays the events that `encode_rows` wrote over the timeline, for reads: where the leaf of
+    /// an event is a stub, only the stub's count and states take it. That is enough for windows
+    /// whose ends are loaded, which is all that `read` takes. The timeline cannot be stored, nor
+    /// forget, any more.
+    ///
+    /// # Errors
+    ///
+    /// `DamagedBytes`; then nothing has changed.
+    pub fn overlay(&mut self, layout: &Layout, bytes: &[u8]) -> Result<(), Error> {
+        rows::each(layout, bytes, |_, _| Ok(()))?;
+        self.overlaid = true;
+        rows::each(layout, bytes, |order, cells| self.insert_cells(layout, order, cells, true))
+    }
+
     /// Appends the values as of `instant` of `calls` (indices into the layout) to `out`, which
     /// was made for the same calls.
     ///
     /// # Errors
     ///
-    /// `OutOfRange` if a sum does not fit its type; then the row is to be thrown away with `out`.
+    /// * `OutOfRange` if a sum does not fit its type; then the row is to be thrown away with `out`.
+    /// * `NotLoaded` if stubs hide events that are looked at: see `places`. Nothing was appended.
+    /// * `Forgotten` if a window may reach events before `kept_from`. Nothing was appended.
     pub fn read(
         &self,
         layout: &Layout,
@@ -128,108 +188,84 @@ impl Timeline {
         out: &mut Outputs,
     ) -> Result<(), Error> {
         out.check(calls)?;
-        let mut spans: SmallVec<[Option<Span>; 8]> =
-            SmallVec::from_elem(None, layout.frames().len());
+        let mut windows = window::Windows::new(layout);
+        if self.partial || self.kept_from > i64::MIN {
+            for &call in calls {
+                self.view(layout, instant, call, &mut windows)?.check_loaded()?;
+            }
+        }
         for (&call, output) in calls.iter().zip(out.columns()) {
-            let (measure, frame) = layout.plan(call)?;
-            let span =
-                *spans[frame].get_or_insert_with(|| self.span(&layout.frames()[frame], instant));
-            let tree = self.trees.get(measure).and_then(Option::as_deref);
-            let measure = &layout.measures()[measure];
-            let view = View::new(Source::new(&self.chunks, measure), span, tree);
-            measure.aggregate.read(&view, output)?;
+            let view = self.view(layout, instant, call, &mut windows)?;
+            view.measure().aggregate.read(&view, output)?;
         }
         Ok(())
     }
 
-    /// The chunk that an event belongs to, and whether it comes after all others.
-    fn chunk_for(&self, order: (i64, u64)) -> (usize, bool) {
-        let Some(last) = self.chunks.len().checked_sub(1) else { return (0, true) };
-        if self.chunks[last].last_order() <= order {
-            return (last, true);
-        }
-        (self.chunks.partition_point(|chunk| chunk.last_order() <= order), false)
+    /// What a call sees.
+    fn view<'w, 'a: 'w>(
+        &'a self,
+        layout: &'w Layout,
+        instant: i64,
+        call: usize,
+        windows: &'w mut window::Windows<'a>,
+    ) -> Result<View<'w>, Error> {
+        let (measure, frame) = layout.plan(call)?;
+        let root = self.root.as_ref();
+        let pieces = windows.of(frame, |pieces| {
+            let ranks = window::ranks(root, &layout.frames()[frame], instant, self.kept_from)?;
+            root.map_or(Ok(()), |root| window::cut(root, ranks, i64::MIN, pieces))
+        })?;
+        Ok(View::new(pieces, measure, &layout.measures()[measure]))
     }
 
-    /// Adds a chunk so that the one for the event has room; returns where that is.
-    ///
-    /// After the last event a new chunk begins, so that events in order fill their chunks.
-    fn make_room(
+    /// Inserts an event; `overlay`: also where a stub can only count it.
+    fn insert_cells(
         &mut self,
         layout: &Layout,
-        at: usize,
-        appended: bool,
-        order: (i64, u64),
-    ) -> usize {
-        if self.chunks.is_empty() {
-            self.chunks.push(Chunk::new(layout.columns()));
-            return 0;
+        order: Order,
+        cells: &[Option<Cell<'_>>],
+        overlay: bool,
+    ) -> Result<(), Error> {
+        let Some(root) = &mut self.root else {
+            let mut chunk = Chunk::new(layout.columns());
+            chunk.insert(order, cells);
+            self.root = Some(Node::Leaf(chunk));
+            self.changed = true;
+            return Ok(());
+        };
+        let appended = root.last() <= order;
+        if self.partial && !overlay {
+            check_place(root, order)?;
         }
-        let upper =
-            if appended { Chunk::new(layout.columns()) } else { self.chunks[at].split_off() };
-        self.chunks.insert(at + 1, upper);
-        self.starts.truncate(at + 1);
-        for i in self.starts.len()..self.chunks.len() {
-            let before = i.checked_sub(1).map(|i| self.starts[i] + self.chunks[i].len() as u64);
-            self.starts.push(before.unwrap_or(0));
+        let upper = root.insert(&Arrival { layout, order, cells, appended, overlay })?;
+        self.changed = true;
+        if let Some(upper) = upper {
+            let lower = std::mem::replace(root, Node::Stub);
+            *root = Node::Inner(Box::new(Inner::over(layout, lower, upper)));
         }
-        if self.trees.is_empty() {
-            let trees = layout.measures().iter().map(|measure| measure.aggregate.summaries());
-            self.trees = trees.collect();
-        }
-        for (tree, measure) in self.trees.iter_mut().zip(layout.measures()) {
-            if let Some(tree) = tree {
-                tree.chunk_added(&Source::new(&self.chunks, measure), at);
-            }
-        }
-        if appended || order >= self.chunks[at].last_order() { at + 1 } else { at }
+        Ok(())
     }
+}
 
-    fn span(&self, frame: &Frame, instant: i64) -> Span {
-        match frame {
-            Frame::Range { start, end } => {
-                let last = end.before(instant);
-                let to = self.spot(|time| time <= last);
-                let from = match start {
-                    Bound::Unbounded => Spot::default(),
-                    Bound::Preceding(start) => {
-                        let first = start.before(instant);
-                        self.spot(|time| time < first)
-                    }
-                };
-                Span { from: from.min(to), to }
-            }
-            Frame::Rows { start, end } => {
-                let after = self.rank(self.spot(|time| time <= instant));
-                let from = start.map_or(0, |start| after.saturating_sub(start.saturating_add(1)));
-                Span { from: self.at_rank(from), to: self.at_rank(after.saturating_sub(*end)) }
-            }
+/// Fails if the leaf where an event belongs is a stub. An insertion does not change where other
+/// events belong, but between nodes that are loaded.
+fn check_place(root: &Node, order: Order) -> Result<(), Error> {
+    let (mut node, mut after) = (root, i64::MIN);
+    while let Node::Inner(inner) = node {
+        let child = inner.place(order);
+        after = inner.floor(child, after);
+        node = &inner.nodes[child];
+        if let Node::Stub = node {
+            return Err(Error::NotLoaded { from: after, to: inner.lasts[child].0.max(order.0) });
         }
     }
+    Ok(())
+}
 
-    /// The first event whose time is not `before`.
-    fn spot(&self, before: impl Fn(i64) -> bool) -> Spot {
-        let chunk = self.chunks.partition_point(|chunk| before(chunk.last_time()));
-        let row = self.chunks.get(chunk).map_or(0, |chunk| chunk.partition(before));
-        Spot { chunk, row }
-    }
-
-    /// The number of events before a spot.
-    fn rank(&self, spot: Spot) -> u64 {
-        match self.starts.get(spot.chunk) {
-            Some(start) => start + spot.row as u64,
-            // One chunk, or the end.
-            None if spot.chunk == 0 => spot.row as u64,
-            None => self.len() as u64,
-        }
-    }
-
-    /// The spot with `rank` events before it.
-    fn at_rank(&self, rank: u64) -> Spot {
-        let chunk = self.starts.partition_point(|&start| start <= rank).saturating_sub(1);
-        let row = rank - self.starts.get(chunk).copied().unwrap_or(0);
-        Spot { chunk, row: row as usize }
-    }
+/// The order of a row of a run.
+fn order_at(events: &Events, row: usize) -> Result<Order, Error> {
+    let order = events.times.get(row).copied().zip(events.positions.get(row).copied());
+    order.ok_or(Error::OutsideRun { end: row + 1, len: events.len() })
 }
 
 /// The row's values, checked against the layout.

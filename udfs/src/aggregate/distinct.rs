@@ -113,7 +113,7 @@ impl<K: Kind> Monoid for Distinct<K> {
             let entry =
                 table.entry(hash, |seen| K::same(*seen, value), |seen| K::hash(*seen, &hasher));
             entry.or_insert(value);
-        });
+        })?;
         output.push::<Long>(Some(i64::try_from(table.len()).unwrap_or(i64::MAX)))
     }
 

@@ -8,7 +8,7 @@ use arrow::buffer::BooleanBuffer;
 
 use super::{Aggregate, Family, Meta, Request};
 use crate::error::Error;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Looks};
 use crate::kind::{
     Bool, Cell, Decimal, Double, Kind, Long, Output, Physical, Text, physical, take,
 };
@@ -106,7 +106,7 @@ impl<K: Kind> Kernel for Pick<K> {
     }
 
     fn read(&self, view: &View<'_>, output: &mut Output) -> Result<(), Error> {
-        let picked = view.pick(self.last, self.meta.ignore_nulls);
+        let picked = view.pick(self.last, self.meta.ignore_nulls)?;
         let value = picked.and_then(|(cells, row)| {
             let store = K::store(&cells.values)?;
             ((cells.valid >> row) & 1 == 1).then(|| K::stored(store, row))
@@ -117,6 +117,11 @@ impl<K: Kind> Kernel for Pick<K> {
     /// The order itself is the index.
     fn summaries(&self) -> Option<Box<dyn Summaries>> {
         None
+    }
+
+    fn looks(&self) -> Looks {
+        let ignore_nulls = self.meta.ignore_nulls;
+        if self.last { Looks::Last { ignore_nulls } } else { Looks::First { ignore_nulls } }
     }
 }
 

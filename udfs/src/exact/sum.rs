@@ -17,7 +17,9 @@ pub(crate) trait Window: Copy + std::fmt::Debug + Send + Sync + 'static {
     const REACH: u32;
     /// How far below a first number's last bit the window begins.
     const LIFT: i32;
-    /// `±mantissa << shift`.
+    /// The most bits of a magnitude with room for another addition.
+    const ROOM: u32;
+    /// `±mantissa << shift`, which has at most `ROOM` bits.
     fn place(negative: bool, mantissa: u128, shift: u32) -> Self;
     /// The exact sum if it fits.
     fn checked_add(self, other: Self) -> Option<Self>;
@@ -36,6 +38,7 @@ impl Window for i128 {
     // A double's mantissa has 53 bits: at most 126 bits and a sign.
     const REACH: u32 = 73;
     const LIFT: i32 = 28;
+    const ROOM: u32 = 126;
 
     #[inline]
     fn place(negative: bool, mantissa: u128, shift: u32) -> Self {
@@ -125,6 +128,7 @@ impl Window for Fixed256 {
     // A square of a mantissa has 106 bits: at most 254 bits and a sign.
     const REACH: u32 = 148;
     const LIFT: i32 = 64;
+    const ROOM: u32 = 254;
 
     #[inline]
     fn place(negative: bool, mantissa: u128, shift: u32) -> Self {
@@ -177,6 +181,11 @@ impl Window for Fixed256 {
     }
 }
 
+/// A multiple of 16, so that the windows of different sums are often the same.
+fn aligned(base: i32) -> i32 {
+    base.div_euclid(16) * 16
+}
+
 /// An exact sum of numbers `±mantissa * 2^exponent`.
 #[derive(Debug, Clone)]
 pub(crate) struct Sum<W> {
@@ -209,8 +218,7 @@ impl<W: Window> Sum<W> {
         if mantissa == 0 {
             return;
         }
-        // A multiple of 16, so that the windows of different sums are often the same.
-        let base = (exponent - W::LIFT).div_euclid(16) * 16;
+        let base = aligned(exponent - W::LIFT);
         let lowered = exponent < self.base && self.lower(base);
         if !lowered && !self.window.is_zero() {
             let (sign, magnitude) = self.window.value();
@@ -295,6 +303,20 @@ impl<W: Window> Sum<W> {
 
     /// The sum that `canonical` describes.
     pub(crate) fn from_canonical(negative: bool, magnitude: &[u64], exponent: i32) -> Self {
+        let word = match *magnitude {
+            [low] => Some(u128::from(low)),
+            [low, high] => Some(u128::from(low) | (u128::from(high) << 64)),
+            _ => None,
+        };
+        // Nearly always it fits the window, with room for lower bits or at least where it stands.
+        for base in [aligned(exponent - W::LIFT), aligned(exponent)] {
+            let shift = (exponent - base) as u32;
+            if let Some(word) = word
+                && 128 - word.leading_zeros() + shift <= W::ROOM
+            {
+                return Sum { window: W::place(negative, word, shift), base, spill: None };
+            }
+        }
         let mut sum = Self::ZERO;
         for (i, &limb) in magnitude.iter().enumerate() {
             let exponent = exponent + 64 * i as i32;

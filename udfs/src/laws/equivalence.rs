@@ -319,3 +319,4 @@ fn windows_that_step_back() {
 }
 
 mod long;
+mod stored;

@@ -2,6 +2,7 @@
 
 use arrow::datatypes::DataType;
 
+use crate::bytes;
 use crate::kind::{Cell, Cells};
 
 /// The most events in a chunk: the bits of the masks that select its rows.
@@ -72,5 +73,53 @@ impl Chunk {
             positions: self.positions.split_off(row),
             columns: self.columns.iter_mut().map(|column| column.split_off(row)).collect(),
         }
+    }
+
+    /// Appends the events, which are ordered: times as distances, then positions, then columns.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        bytes::put(self.len() as u64, out);
+        let mut last = 0;
+        for (row, &time) in self.times.iter().enumerate() {
+            match row {
+                0 => bytes::put_signed(time, out),
+                // The distance fits 64 bits without a sign.
+                _ => bytes::put(time.wrapping_sub(last) as u64, out),
+            }
+            last = time;
+        }
+        let mut last = 0;
+        for &position in &self.positions {
+            bytes::put_signed(position.wrapping_sub(last) as i64, out);
+            last = position;
+        }
+        self.columns.iter().for_each(|column| column.encode(self.len(), out));
+    }
+
+    /// Takes what `encode` wrote off the front; `None` if it is damaged.
+    pub(super) fn decode(columns: &[DataType], from: &mut &[u8]) -> Option<Chunk> {
+        let rows = bytes::take_count(from, CAPACITY)?;
+        let mut times: Vec<i64> = Vec::with_capacity(rows);
+        for _ in 0..rows {
+            times.push(match times.last() {
+                None => bytes::take_signed(from)?,
+                Some(last) => last.checked_add_unsigned(bytes::take(from)?)?,
+            });
+        }
+        let mut positions: Vec<u64> = Vec::with_capacity(rows);
+        for row in 0..rows {
+            let last = positions.last().copied().unwrap_or(0);
+            let position = last.wrapping_add(bytes::take_signed(from)? as u64);
+            if row > 0 && times[row - 1] == times[row] && position < last {
+                return None;
+            }
+            positions.push(position);
+        }
+        let columns = columns.iter().map(|column| Cells::decode(column, rows, from));
+        Some(Chunk { times, positions, columns: columns.collect::<Option<_>>()? })
+    }
+
+    /// The time of a row.
+    pub(super) fn time(&self, row: usize) -> Option<i64> {
+        self.times.get(row).copied()
     }
 }

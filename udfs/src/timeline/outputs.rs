@@ -3,7 +3,7 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
-use super::view::{Source, Span, Spot, View};
+use super::view::View;
 use crate::error::Error;
 use crate::kind::Output;
 use crate::layout::Layout;
@@ -55,12 +55,10 @@ impl Outputs {
     ///
     /// `NoSuchCall` if the outputs were made for calls that the layout does not have.
     pub fn append_empty_row(&mut self, layout: &Layout) -> Result<(), Error> {
-        let span = Span { from: Spot::default(), to: Spot::default() };
         for (&call, output) in self.calls.iter().zip(&mut self.columns) {
-            let (measure, _) = layout.plan(call)?;
-            let measure = &layout.measures()[measure];
-            let view = View::new(Source::new(&[], measure), span, None);
-            measure.aggregate.read(&view, output)?;
+            let (index, _) = layout.plan(call)?;
+            let measure = &layout.measures()[index];
+            measure.aggregate.read(&View::new(&[], index, measure), output)?;
         }
         Ok(())
     }

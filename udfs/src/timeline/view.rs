@@ -1,136 +1,84 @@
 //! One window of a timeline, as an aggregate sees it.
 
 use std::any::Any;
-use std::ops::Range;
 
-use super::chunk::{CAPACITY, Chunk};
-use super::tree::{Summaries, Tree};
+use super::chunk::Chunk;
+use super::node::{Inner, Node, visible};
+use super::summaries::States;
+use super::window::Piece;
+use crate::error::Error;
+use crate::kernel::Looks;
 use crate::kind::{Cells, Kind};
 use crate::layout::Measure;
 use crate::monoid::Monoid;
 
-/// A place between events: before `row` of `chunk`. The end is before row 0 of no chunk or after
-/// the last row of the last.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Spot {
-    pub(super) chunk: usize,
-    pub(super) row: usize,
-}
-
-/// The events from one spot to another, not before it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Span {
-    pub(super) from: Spot,
-    pub(super) to: Spot,
-}
-
-/// The chunks of a timeline with what a measure looks at.
-#[derive(Clone, Copy)]
-pub struct Source<'a> {
-    chunks: &'a [Chunk],
-    argument: Option<usize>,
-    filter: Option<usize>,
-}
-
-impl<'a> Source<'a> {
-    pub(super) fn new(chunks: &'a [Chunk], measure: &Measure) -> Self {
-        Source { chunks, argument: measure.argument, filter: measure.filter }
-    }
-
-    /// The number of chunks.
-    pub(super) fn chunks(&self) -> usize {
-        self.chunks.len()
-    }
-
-    /// The argument of a chunk and the rows of `mask` that there are and the filter lets through.
-    pub(super) fn rows(&self, chunk: usize, mask: u128) -> (Option<&'a Cells>, u128) {
-        let Some(chunk) = self.chunks.get(chunk) else { return (None, 0) };
-        let column = |index: usize| chunk.column(index);
-        let passed =
-            self.filter.map_or(u128::MAX, |filter| column(filter).map_or(0, Cells::truths));
-        let mask = mask & below(chunk.len()) & passed;
-        (self.argument.and_then(column), mask)
-    }
-}
-
-/// The lowest `rows` bits.
-fn below(rows: usize) -> u128 {
-    if rows >= CAPACITY { u128::MAX } else { (1 << rows) - 1 }
-}
-
 /// One window of a timeline.
 pub struct View<'a> {
-    source: Source<'a>,
-    span: Span,
-    tree: Option<&'a dyn Summaries>,
+    pieces: &'a [Piece<'a>],
+    measure: &'a Measure,
+    /// The measure's place in the layout, and that of its states in a node.
+    index: usize,
 }
 
+/// Rows of a chunk that the filter lets through, with the argument's column if there is one.
+type Rows<'a> = (Option<&'a Cells>, u128);
+
 impl<'a> View<'a> {
-    pub(super) fn new(source: Source<'a>, span: Span, tree: Option<&'a dyn Summaries>) -> Self {
-        View { source, span, tree }
+    pub(super) fn new(pieces: &'a [Piece<'a>], index: usize, measure: &'a Measure) -> Self {
+        View { pieces, measure, index }
     }
 
-    /// The chunks that the window touches.
-    fn chunks(&self) -> Range<usize> {
-        let end = self.span.to.chunk + usize::from(self.span.to.row > 0);
-        self.span.from.chunk..end.min(self.source.chunks())
+    pub(super) fn measure(&self) -> &'a Measure {
+        self.measure
     }
 
-    /// A chunk's argument and the rows of the window that the filter lets through.
-    fn piece(&self, chunk: usize) -> (Option<&'a Cells>, u128) {
-        let Span { from, to } = self.span;
-        let mut mask = u128::MAX;
-        if chunk == from.chunk {
-            mask &= !below(from.row);
-        }
-        if chunk == to.chunk {
-            mask &= below(to.row);
-        }
-        self.source.rows(chunk, mask)
+    fn rows(&self, chunk: &'a Chunk, mask: u128) -> Rows<'a> {
+        visible(chunk, self.measure, mask)
     }
 
-    /// Adds the window's events to a state: whole chunks by their states, if there are any.
-    pub(crate) fn fold<M: Monoid>(&self, monoid: &M, state: &mut M::State) {
-        let chunks = self.chunks();
-        let tree = self.tree.and_then(|tree| (tree as &dyn Any).downcast_ref::<Tree<M>>());
-        let whole = match tree {
-            None => 0..0,
-            Some(_) => {
-                let Span { from, to } = self.span;
-                from.chunk + usize::from(from.row > 0)..to.chunk.min(chunks.end)
-            }
-        };
-        for chunk in chunks {
-            if !whole.contains(&chunk) {
-                let (column, mask) = self.piece(chunk);
-                monoid.scan(state, column, mask);
-            } else if chunk == whole.start
-                && let Some(tree) = tree
-            {
-                tree.fold(whole.clone(), state);
+    /// Adds the window's events to a state: whole children by their states, if there are any.
+    pub(crate) fn fold<M: Monoid>(&self, monoid: &M, state: &mut M::State) -> Result<(), Error> {
+        for piece in self.pieces {
+            match *piece {
+                Piece::Rows { chunk, mask } => {
+                    let (column, mask) = self.rows(chunk, mask);
+                    monoid.scan(state, column, mask);
+                }
+                Piece::Run { inner, from, to, .. } => {
+                    let states = inner.states.get(self.index).and_then(Option::as_deref);
+                    let states = states.and_then(|s| (s as &dyn Any).downcast_ref::<States<M>>());
+                    let states = states.and_then(|states| states.states().get(from..to));
+                    let states = states.ok_or(Error::Internal("a node without states"))?;
+                    states.iter().for_each(|part| monoid.merge(state, part));
+                }
             }
         }
+        Ok(())
     }
 
     /// Calls `f` with every value of the window that is not NULL.
-    pub(crate) fn each<K: Kind>(&self, mut f: impl FnMut(K::Value<'a>)) {
-        for chunk in self.chunks() {
-            let (column, mask) = self.piece(chunk);
-            let Some(cells) = column else { continue };
-            let Some(store) = K::store(&cells.values) else { continue };
+    pub(crate) fn each<K: Kind>(&self, mut f: impl FnMut(K::Value<'a>)) -> Result<(), Error> {
+        self.search(false, &mut |(column, mask)| {
+            let cells = column?;
+            let store = K::store(&cells.values)?;
             let mut left = mask & cells.valid;
             while left != 0 {
                 f(K::stored(store, left.trailing_zeros() as usize));
                 left &= left - 1;
             }
-        }
+            None::<()>
+        })?;
+        Ok(())
     }
 
     /// The first or last event of the window that the filter lets through (and whose argument is
     /// not NULL), as its column and row.
-    pub(crate) fn pick(&self, last: bool, ignore_nulls: bool) -> Option<(&'a Cells, usize)> {
-        let look = |chunk: usize| {
-            let (column, mask) = self.piece(chunk);
+    pub(crate) fn pick(
+        &self,
+        last: bool,
+        ignore_nulls: bool,
+    ) -> Result<Option<(&'a Cells, usize)>, Error> {
+        self.search(last, &mut |(column, mask)| {
             let cells = column?;
             let mask = if ignore_nulls { mask & cells.valid } else { mask };
             let row = if last {
@@ -139,7 +87,65 @@ impl<'a> View<'a> {
                 mask.trailing_zeros()
             };
             (mask != 0).then_some((cells, row as usize))
-        };
-        if last { self.chunks().rev().find_map(look) } else { self.chunks().find_map(look) }
+        })
+    }
+
+    /// Fails if a read would look at events that are not loaded.
+    pub(super) fn check_loaded(&self) -> Result<(), Error> {
+        match self.measure.aggregate.looks() {
+            Looks::States => Ok(()),
+            Looks::Events => self.search(false, &mut |_| None::<()>).map(drop),
+            Looks::First { ignore_nulls } => self.pick(false, ignore_nulls).map(drop),
+            Looks::Last { ignore_nulls } => self.pick(true, ignore_nulls).map(drop),
+        }
+    }
+
+    /// What `look` first finds in the chunks of the window, from its first or from its last.
+    fn search<T>(
+        &self,
+        backwards: bool,
+        look: &mut impl FnMut(Rows<'a>) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        for at in 0..self.pieces.len() {
+            let at = if backwards { self.pieces.len() - 1 - at } else { at };
+            let found = match self.pieces[at] {
+                Piece::Rows { chunk, mask } => look(self.rows(chunk, mask)),
+                Piece::Run { inner, from, to, after } => {
+                    self.search_run((inner, from, to, after), backwards, look)?
+                }
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same in children `from..to` of a node, with no event before `after`. At a stub all of
+    /// them that were not looked at are asked for, so that a long search does not ask often.
+    fn search_run<T>(
+        &self,
+        (inner, from, to, after): (&'a Inner, usize, usize, i64),
+        backwards: bool,
+        look: &mut impl FnMut(Rows<'a>) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        for step in 0..to - from {
+            let child = if backwards { to - 1 - step } else { from + step };
+            let low = if child == from { after } else { inner.floor(child, after) };
+            let found = match &inner.nodes[child] {
+                Node::Leaf(chunk) => look(self.rows(chunk, u128::MAX)),
+                Node::Inner(node) => {
+                    self.search_run((node, 0, node.nodes.len(), low), backwards, look)?
+                }
+                Node::Stub => {
+                    let (low, high) = if backwards { (after, child) } else { (low, to - 1) };
+                    return Err(Error::NotLoaded { from: low, to: inner.lasts[high].0 });
+                }
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 }
