@@ -161,8 +161,7 @@ pub trait Cell: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// A node has become too large, or the ids are used up.
-    fn take_changes(&mut self, schema: &Self::Schema)
-    -> Result<(Vec<Node>, Vec<u32>), CellError>;
+    fn take_changes(&mut self, schema: &Self::Schema) -> Result<(Vec<Node>, Vec<u32>), CellError>;
 
     /// The places that inserting the events of a tail changes.
     ///

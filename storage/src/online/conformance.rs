@@ -181,8 +181,21 @@ async fn spaces_and_keys_are_apart(store: &impl OnlineStore<TestCell>) {
     let mut longer = long.clone();
     longer.push(0);
     let keys: Vec<&[u8]> = vec![
-        b"\0", b"\0\0", b"a", b"a\0", b"\0a", b"a:b", b"a:", b":", b"{a}", b"}{", b"\r\n", b"\xff\xfe",
-        b"\0\0\0\x01a\0\0\0\x01", &long, &longer,
+        b"\0",
+        b"\0\0",
+        b"a",
+        b"a\0",
+        b"\0a",
+        b"a:b",
+        b"a:",
+        b":",
+        b"{a}",
+        b"}{",
+        b"\r\n",
+        b"\xff\xfe",
+        b"\0\0\0\x01a\0\0\0\x01",
+        &long,
+        &longer,
     ];
     for space in [1, 11, u32::MAX] {
         ready(store, space, 1).await;
@@ -247,7 +260,9 @@ async fn big_cells_answer_as_lists_do(store: &impl OnlineStore<TestCell>) {
     for round in 0..60 {
         let count = if round % 10 == 9 { 200 } else { rng.random_range(1..30) };
         let batch: Vec<_> = (position..position + count)
-            .map(|position| event(b"big", rng.random_range(-50..50), position, rng.random_range(1..99)))
+            .map(|position| {
+                event(b"big", rng.random_range(-50..50), position, rng.random_range(1..99))
+            })
             .collect();
         live(store, 1, (position, position + count), &batch).await.unwrap();
         position += count;
@@ -258,7 +273,9 @@ async fn big_cells_answer_as_lists_do(store: &impl OnlineStore<TestCell>) {
             assert_eq!(answer, Some(expected(&events, want)), "{want:?} of {}", events.len());
         }
     }
-    for want in [Want::UpTo(i64::MIN), ALL, Want::Last(i64::MAX, 5000), Want::Each(i64::MIN, i64::MAX)] {
+    for want in
+        [Want::UpTo(i64::MIN), ALL, Want::Last(i64::MAX, 5000), Want::Each(i64::MIN, i64::MAX)]
+    {
         let answer = ask(store, 1, &[b"big"], want).await.unwrap()[0];
         assert_eq!(answer, Some(expected(&events, want)), "{want:?}");
     }

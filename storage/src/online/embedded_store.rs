@@ -83,7 +83,12 @@ impl<C: Cell> EmbeddedStore<C> {
         }
     }
 
-    fn change(&self, space: u32, schema: &C::Schema, (key, change): &(Vec<u8>, C::Change)) -> Result<(), Error> {
+    fn change(
+        &self,
+        space: u32,
+        schema: &C::Schema,
+        (key, change): &(Vec<u8>, C::Change),
+    ) -> Result<(), Error> {
         let mut result = Ok(());
         self.cells.update(space, key, &mut || C::empty(schema), &mut |cell| {
             result = cell.apply(schema, change);
@@ -131,7 +136,10 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         }
         match (lane, &mut *found.coverage.write()) {
             (Lane::Fill { sequence }, _) => *next_fill = sequence + 1,
-            (Lane::Live { to, .. }, Coverage::Filling { position } | Coverage::Ready { position }) => {
+            (
+                Lane::Live { to, .. },
+                Coverage::Filling { position } | Coverage::Ready { position },
+            ) => {
                 *position = to;
             }
             (Lane::Live { .. }, Coverage::Lost) => {}

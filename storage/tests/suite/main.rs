@@ -2,8 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod catalog_file;
+#[path = "../../src/online/conformance.rs"]
+mod conformance;
 mod failing_store;
 mod history;
 mod key;
 mod log;
 mod log_damage;
+mod redis_cluster;
+mod redis_faults;
+mod redis_measure;
+mod redis_random;
+mod redis_server;
+mod redis_writers;

@@ -231,11 +231,11 @@ impl TestCell {
         child
     }
 
-    fn node(&self, id: u32) -> Node {
+    fn node(&self, id: u32, padding: usize) -> Node {
         let mut body = self.next.to_be_bytes().to_vec();
         let mut entries = Vec::new();
         match &self.nodes[&id] {
-            Held::Leaf(events) => events.iter().for_each(|event| encode(event, 0, &mut body)),
+            Held::Leaf(events) => events.iter().for_each(|e| encode(e, padding, &mut body)),
             Held::Inner(children) => children.iter().for_each(|child| {
                 entries.push(child.entry);
                 body.extend_from_slice(&child.sum.to_be_bytes());
@@ -332,7 +332,7 @@ impl Cell for TestCell {
                 cell.next = u32::from_be_bytes(node.body[..4].try_into().unwrap());
             }
             let held = if node.entries.is_empty() {
-                Held::Leaf(decode(&node.body[4..], 24)?)
+                Held::Leaf(decode(&node.body[4..], schema.row_bytes())?)
             } else {
                 let sums = node.body[4..].chunks_exact(8);
                 let sums = sums.map(|sum| u64::from_be_bytes(sum.try_into().unwrap()));
@@ -345,10 +345,11 @@ impl Cell for TestCell {
         Ok(cell)
     }
 
-    fn take_changes(&mut self, _: &Schema) -> Result<(Vec<Node>, Vec<u32>), CellError> {
+    fn take_changes(&mut self, schema: &Schema) -> Result<(Vec<Node>, Vec<u32>), CellError> {
         let changed = std::mem::take(&mut self.changed);
         let removed = std::mem::take(&mut self.removed);
-        Ok((changed.into_iter().map(|id| self.node(id)).collect(), removed.into_iter().collect()))
+        let nodes = changed.into_iter().map(|id| self.node(id, schema.padding)).collect();
+        Ok((nodes, removed.into_iter().collect()))
     }
 
     fn paths_of(schema: &Schema, changes: &[u8]) -> Result<Vec<Place>, CellError> {

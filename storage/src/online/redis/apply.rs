@@ -18,8 +18,8 @@ use super::failure::Failure;
 use super::fold::Long;
 use super::script::{Call, Code};
 use super::space::{Progress, ShardProgress, Space};
-use super::writer::{text, unexpected};
 use super::witness::number;
+use super::writer::{text, unexpected};
 use crate::error::Error;
 use crate::online::Lane;
 use crate::online::cell::Cell;
@@ -39,10 +39,16 @@ struct Part {
 /// What became of a part.
 enum Applied {
     /// It is in; the tails of these cells are too long.
-    In { ready: bool, long: Vec<Long> },
+    In {
+        ready: bool,
+        long: Vec<Long>,
+    },
     Lost,
     Fenced(u64),
-    Gap { ready: bool, found: u64 },
+    Gap {
+        ready: bool,
+        found: u64,
+    },
 }
 
 impl<C: Cell> Redis<C> {
@@ -102,7 +108,11 @@ impl<C: Cell> Redis<C> {
             Lane::Fill { sequence } => progress.fill_next = progress.fill_next.max(sequence + 1),
         }
         self.fold_all(space, long).await?;
-        if lost.is_empty() { Ok(()) } else { Err(Error::StateLost { space: space.id, shards: lost }) }
+        if lost.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::StateLost { space: space.id, shards: lost })
+        }
     }
 
     /// Says to a space's shards how far the live events have come, whether or not they had any:
@@ -131,7 +141,11 @@ impl<C: Cell> Redis<C> {
                 lost.push(part.shard);
             }
         }
-        if lost.is_empty() { Ok(()) } else { Err(Error::StateLost { space: space.id, shards: lost }) }
+        if lost.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::StateLost { space: space.id, shards: lost })
+        }
     }
 
     /// The calls to make, and the shards that cannot take their events because they are lost.
@@ -212,7 +226,9 @@ impl<C: Cell> Redis<C> {
         };
         match applied {
             // It was ready and is filling again: an older state came back. It has to be filled.
-            Applied::In { ready: false, .. } | Applied::Gap { ready: false, .. } if part.before.ready => {
+            Applied::In { ready: false, .. } | Applied::Gap { ready: false, .. }
+                if part.before.ready =>
+            {
                 progress.set(part.shard, None);
                 Ok(None)
             }

@@ -78,7 +78,10 @@ impl Connection {
     /// Those of [`run`](Self::run) and of the call itself.
     pub(super) async fn call(&self, call: Call) -> Result<Value, Error> {
         let mut answers = self.run(&[call]).await?;
-        answers.pop().unwrap_or(Err(Failure::Other("no answer".into()))).map_err(Failure::into_error)
+        answers
+            .pop()
+            .unwrap_or(Err(Failure::Other("no answer".into())))
+            .map_err(Failure::into_error)
     }
 
     /// Makes calls; the answers are in their order.
@@ -145,7 +148,9 @@ impl Connection {
                     pipeline.add_command(command);
                 });
                 match link.req_packed_commands(&pipeline, 0, pending.len()).await {
-                    Ok(values) if values.len() == pending.len() => values.into_iter().map(Ok).collect(),
+                    Ok(values) if values.len() == pending.len() => {
+                        values.into_iter().map(Ok).collect()
+                    }
                     Ok(_) => vec![Err(Failure::Reconnect("too few answers".into())); pending.len()],
                     Err(error) => vec![Err(Failure::of(&error)); pending.len()],
                 }

@@ -56,7 +56,9 @@ impl Failure {
         let says = |word: &str| code == word || code == "ERR" && detail.contains(word);
         match code {
             "NOSCRIPT" => Failure::NoScript,
-            "READONLY" | "MOVED" | "ASK" | "CLUSTERDOWN" | "UNBLOCKED" => Failure::Reconnect(reason),
+            "READONLY" | "MOVED" | "ASK" | "CLUSTERDOWN" | "UNBLOCKED" => {
+                Failure::Reconnect(reason)
+            }
             "LOADING" | "TRYAGAIN" | "MASTERDOWN" | "BUSY" => Failure::Wait(reason),
             "NOAUTH" | "WRONGPASS" | "NOPERM" => Failure::denied(code, detail),
             _ if says("OOM") || says("MISCONF") || says("NOREPLICAS") => {
@@ -88,10 +90,12 @@ impl Failure {
     /// As this crate's error, when calling again was given up.
     pub(super) fn into_error(self) -> Error {
         match self {
-            Failure::Reconnect(reason) | Failure::Wait(reason) => Error::StoreUnavailable { reason },
-            Failure::NoScript => {
-                Error::StoreUnavailable { reason: "its scripts are forgotten again and again".into() }
+            Failure::Reconnect(reason) | Failure::Wait(reason) => {
+                Error::StoreUnavailable { reason }
             }
+            Failure::NoScript => Error::StoreUnavailable {
+                reason: "its scripts are forgotten again and again".into(),
+            },
             Failure::Refused { code, reason } => Error::StoreRefusesWrites { code, reason },
             Failure::Denied { code, reason } => Error::StoreDenied { code, reason },
             Failure::Other(reason) => Error::StoreAnswer { reason },

@@ -12,7 +12,10 @@ use crate::online::cell::Cell;
 
 impl<C: Cell> Redis<C> {
     /// Stamps the shards of a space and learns what they have.
-    pub(super) async fn coverage_of_writer(&self, space: &Space<C>) -> Result<Vec<Coverage>, Error> {
+    pub(super) async fn coverage_of_writer(
+        &self,
+        space: &Space<C>,
+    ) -> Result<Vec<Coverage>, Error> {
         let mut progress = space.progress.lock().await;
         self.renew().await?;
         let shards: Vec<u32> = (0..self.names.shards()).collect();
@@ -23,7 +26,8 @@ impl<C: Cell> Redis<C> {
                 progress.set(shard, None);
                 continue;
             };
-            let found = ShardProgress { position: found.position, fill: found.fill, ready: found.ready };
+            let found =
+                ShardProgress { position: found.position, fill: found.fill, ready: found.ready };
             // A shard that is as this process left it has everything that this process applied.
             if progress.shard(shard) != Some(found) || head.is_none() {
                 progress.fall_back(found.position);
@@ -34,7 +38,10 @@ impl<C: Cell> Redis<C> {
     }
 
     /// Reads the witnesses of a space.
-    pub(super) async fn coverage_of_reader(&self, space: &Space<C>) -> Result<Vec<Coverage>, Error> {
+    pub(super) async fn coverage_of_reader(
+        &self,
+        space: &Space<C>,
+    ) -> Result<Vec<Coverage>, Error> {
         let shards = 0..self.names.shards();
         let args = || vec![b"0".to_vec(), b"0".to_vec()];
         let calls: Vec<Call> = shards
@@ -49,7 +56,9 @@ impl<C: Cell> Redis<C> {
                 _ => return Err(unexpected(&value)),
             };
             coverage.push(match witness {
-                Some(found) if self.is_ours(found.generation).await? => of(found.ready, found.position),
+                Some(found) if self.is_ours(found.generation).await? => {
+                    of(found.ready, found.position)
+                }
                 _ => Coverage::Lost,
             });
         }
@@ -71,10 +80,15 @@ impl<C: Cell> Redis<C> {
         self.keep_with_space(space.id).await?;
         shards.iter().for_each(|&shard| progress.set(shard, None));
         self.change_witnesses(space.id, shards, &Change::Reset(position)).await?;
+        let others = progress.shards.iter().any(Option::is_some);
         let filling = ShardProgress { position, fill: 0, ready: false };
         shards.iter().for_each(|&shard| progress.set(shard, Some(filling)));
         progress.fill_next = 0;
-        progress.fall_back(position);
+        if others {
+            progress.fall_back(position);
+        } else {
+            progress.live_next = Some(position);
+        }
         Ok(())
     }
 
@@ -95,7 +109,9 @@ impl<C: Cell> Redis<C> {
         for ((shard, found), answer) in filling.into_iter().zip(self.writes.run(&calls).await?) {
             let value = answer.map_err(|failure| failure.into_error())?;
             match self.witness_answer(&value)? {
-                Changed::Done(_) => progress.set(shard, Some(ShardProgress { ready: true, ..found })),
+                Changed::Done(_) => {
+                    progress.set(shard, Some(ShardProgress { ready: true, ..found }))
+                }
                 Changed::Lost | Changed::Gone => progress.set(shard, None),
                 Changed::FillAt(next) => {
                     progress.set(shard, None);

@@ -17,8 +17,8 @@ use super::layout::{self, Root};
 use super::lookup::Found;
 use super::script::{Call, Code};
 use super::space::Space;
-use super::writer::{array, text, unexpected};
 use super::witness::number;
+use super::writer::{array, text, unexpected};
 use crate::error::Error;
 use crate::online::cell::{Cell, CellError};
 

@@ -99,7 +99,8 @@ impl<C: Cell> Redis<C> {
         let mut more: HashMap<usize, Vec<Place>> = HashMap::new();
         for _ in 0..ROUNDS {
             let seen: Vec<u64> = asked.iter().map(|asked| space.seen(asked.shard)).collect();
-            let calls: Vec<Call> = asked.iter().map(|asked| self.lookup(space, keys, asked)).collect();
+            let calls: Vec<Call> =
+                asked.iter().map(|asked| self.lookup(space, keys, asked)).collect();
             let answers = self.reads.run(&calls).await?;
             let mut again = Vec::new();
             for ((asked, seen), answer) in asked.iter().zip(seen).zip(answers) {
@@ -179,7 +180,8 @@ impl<C: Cell> Redis<C> {
         let shards: Vec<u32> = (0..self.names.shards()).collect();
         let seen: Vec<u64> = shards.iter().map(|&shard| space.seen(shard)).collect();
         let args = || vec![b"0".to_vec(), b"0".to_vec()];
-        let call = |&shard: &u32| Call::script(Code::Keys, self.shard_keys(space.id, shard), args());
+        let call =
+            |&shard: &u32| Call::script(Code::Keys, self.shard_keys(space.id, shard), args());
         let calls: Vec<Call> = shards.iter().map(call).collect();
         let mut total = 0;
         for ((shard, seen), answer) in shards.iter().zip(seen).zip(self.reads.run(&calls).await?) {

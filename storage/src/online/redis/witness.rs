@@ -55,7 +55,12 @@ impl<C: Cell> Redis<C> {
     }
 
     /// Makes one change to one shard, as [`change_witnesses`](Self::change_witnesses).
-    pub(super) fn witness_call(&self, space: u32, shard: u32, change: &Change) -> Result<Call, Error> {
+    pub(super) fn witness_call(
+        &self,
+        space: u32,
+        shard: u32,
+        change: &Change,
+    ) -> Result<Call, Error> {
         let writing = self.writing()?;
         let what: &[u8] = match change {
             Change::Stamp => b"stamp",
@@ -63,11 +68,8 @@ impl<C: Cell> Redis<C> {
             Change::Ready(_) => b"ready",
             Change::Drop => b"drop",
         };
-        let mut args = vec![
-            what.to_vec(),
-            writing.generation.to_vec(),
-            writing.epoch.to_be_bytes().to_vec(),
-        ];
+        let mut args =
+            vec![what.to_vec(), writing.generation.to_vec(), writing.epoch.to_be_bytes().to_vec()];
         match *change {
             Change::Reset(position) => {
                 let (generation, epoch) = (writing.generation, writing.epoch);

@@ -21,16 +21,18 @@ local epoch = tonumber(found[7] or '0') or 0
 local generation = found[8] or ARGV[9]
 
 if what == 'open' then
-  if exists and left > 0 and found[5] ~= ARGV[6] then return {'LEASED', found[5], tostring(left)} end
+  if exists and left > 0 and found[5] ~= ARGV[6] then return {'LEASED', found[5], string.format('%.0f', left)} end
   epoch = epoch + 1
 else
   local mine = tonumber(ARGV[8])
+  -- A record of an earlier epoch came back with an older state, unless its writer is alive: then
+  -- all was lost, and that writer began anew.
   if exists and found[4] ~= ARGV[5] and (epoch >= mine or left > 0) then
-    return {'FENCED', tostring(epoch)}
+    return {'FENCED', string.format('%.0f', epoch)}
   end
   if what == 'release' then
     if exists and found[4] == ARGV[5] then redis.call('HSET', KEYS[1], 'until', '0') end
-    return {'OK', tostring(mine), generation}
+    return {'OK', string.format('%.0f', mine), generation}
   end
   epoch = mine
   generation = ARGV[9]

@@ -169,7 +169,8 @@ impl<C: Cell> Redis<C> {
         let value = self.writes.call(Call::Plain(command)).await?;
         let mut found = String::new();
         collect_text(&value, &mut found);
-        let policies = found.lines().filter_map(|line| line.trim().strip_prefix("maxmemory_policy:"));
+        let policies =
+            found.lines().filter_map(|line| line.trim().strip_prefix("maxmemory_policy:"));
         match policies.into_iter().find(|policy| policy.starts_with("allkeys")) {
             Some(policy) => Err(Error::StoreEvicts { policy: policy.to_owned() }),
             None => Ok(()),
@@ -198,7 +199,12 @@ impl<C: Cell> Redis<C> {
         let field = |index: usize| text(fields.get(index).unwrap_or(&Value::Nil));
         let number = |index| field(index)?.parse::<u64>().map_err(|_| unexpected(value));
         let prefix = self.names.prefix().to_owned();
-        let foreign = |what, found, expected| Error::ForeignState { prefix: prefix.clone(), what, found, expected };
+        let foreign = |what, found, expected| Error::ForeignState {
+            prefix: prefix.clone(),
+            what,
+            found,
+            expected,
+        };
         match field(0)?.as_str() {
             "OK" => match fields.get(2) {
                 Some(Value::BulkString(bytes)) if bytes.len() == 16 => {
