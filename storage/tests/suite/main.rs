@@ -14,4 +14,5 @@ mod redis_faults;
 mod redis_measure;
 mod redis_random;
 mod redis_server;
+mod redis_tls;
 mod redis_writers;

@@ -17,7 +17,7 @@ use super::Redis;
 use super::failure::Failure;
 use super::fold::Long;
 use super::script::{Call, Code};
-use super::space::{Progress, ShardProgress, Space};
+use super::space::{FILL_BATCHES, Progress, ShardProgress, Space};
 use super::witness::number;
 use super::writer::{text, unexpected};
 use crate::error::Error;
@@ -173,12 +173,16 @@ impl<C: Cell> Redis<C> {
                 continue;
             };
             let (from, to) = match lane {
-                Lane::Live { from, to } if before.position > from && before.position < to => {
+                Lane::Live { from, to }
+                    if before.position > from
+                        && before.position < to
+                        && changes.contains_key(&shard) =>
+                {
                     return Err(Error::StateGap { space, position: before.position, from, to });
                 }
                 Lane::Live { to, .. } => (before.position, to),
                 Lane::Fill { .. } if before.ready => continue,
-                Lane::Fill { sequence } => (before.fill, sequence + 1),
+                Lane::Fill { sequence } => (before.fill, before.fill_at(sequence + 1)),
             };
             if from < to {
                 parts.push(Part { shard, before, from, to });
@@ -251,7 +255,8 @@ impl<C: Cell> Redis<C> {
                         Err(Error::StateGap { space: space.id, position: found, from, to })
                     }
                     Lane::Fill { sequence } => {
-                        Err(Error::FillGap { space: space.id, sequence, next: found })
+                        let next = found & FILL_BATCHES;
+                        Err(Error::FillGap { space: space.id, sequence, next })
                     }
                 }
             }
@@ -269,7 +274,7 @@ fn continues(progress: &Progress, space: u32, lane: Lane) -> Result<(), Error> {
             }
             Some(_) => Ok(()),
         },
-        Lane::Fill { sequence } if sequence > progress.fill_next => {
+        Lane::Fill { sequence } if sequence > progress.fill_next || sequence >= FILL_BATCHES => {
             Err(Error::FillGap { space, sequence, next: progress.fill_next })
         }
         Lane::Fill { .. } => Ok(()),

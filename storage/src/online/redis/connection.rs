@@ -32,8 +32,8 @@ enum Link {
 }
 
 enum Target {
-    Single(Client),
-    Cluster(ClusterClient),
+    Single(Box<Client>),
+    Cluster(Box<ClusterClient>),
 }
 
 /// The way to a Redis.
@@ -64,9 +64,9 @@ impl Connection {
                 .connection_timeout(options.connect_timeout)
                 .response_timeout(options.response_timeout)
                 .retries(options.retries);
-            Target::Cluster(client.build().map_err(wrong)?)
+            Target::Cluster(Box::new(client.build().map_err(wrong)?))
         } else {
-            Target::Single(Client::open(urls[0].as_str()).map_err(wrong)?)
+            Target::Single(Box::new(Client::open(urls[0].as_str()).map_err(wrong)?))
         };
         let slot = Mutex::new(Arc::new(OnceCell::new()));
         Ok(Connection { target, options: options.clone(), slot })

@@ -3,9 +3,9 @@
 use super::Redis;
 use super::layout::Witness;
 use super::script::{Call, Code};
-use super::space::{Progress, ShardProgress, Space};
+use super::space::{FILL_BATCHES, Progress, ShardProgress, Space};
 use super::witness::{Change, Changed};
-use super::writer::{array, unexpected};
+use super::writer::{array, random, unexpected};
 use crate::error::Error;
 use crate::online::Coverage;
 use crate::online::cell::Cell;
@@ -79,9 +79,10 @@ impl<C: Cell> Redis<C> {
         // The record is there before the first shard is, so that a later writer finds the shards.
         self.keep_with_space(space.id).await?;
         shards.iter().for_each(|&shard| progress.set(shard, None));
-        self.change_witnesses(space.id, shards, &Change::Reset(position)).await?;
+        let fill = new_fill();
+        self.change_witnesses(space.id, shards, &Change::Reset { position, fill }).await?;
         let others = progress.shards.iter().any(Option::is_some);
-        let filling = ShardProgress { position, fill: 0, ready: false };
+        let filling = ShardProgress { position, fill, ready: false };
         shards.iter().for_each(|&shard| progress.set(shard, Some(filling)));
         progress.fill_next = 0;
         if others {
@@ -116,6 +117,7 @@ impl<C: Cell> Redis<C> {
                 Changed::FillAt(next) => {
                     progress.set(shard, None);
                     let sequence = progress.fill_next;
+                    let next = next & FILL_BATCHES;
                     return Err(Error::FillGap { space: space.id, sequence, next });
                 }
             }
@@ -133,6 +135,12 @@ impl<C: Cell> Redis<C> {
         self.change_witnesses(space, &shards, &Change::Drop).await?;
         self.keep_without_space(space).await
     }
+}
+
+/// The number of a fill, with its first batch.
+fn new_fill() -> u64 {
+    let [a, b, c, d, ..] = random();
+    u64::from(u32::from_be_bytes([a, b, c, d])) << 32
 }
 
 fn of(ready: bool, position: u64) -> Coverage {

@@ -79,7 +79,7 @@ impl Names {
 /// | 17..25 | epoch of the writer |
 /// | 25 | 0 filling, 1 ready |
 /// | 26..34 | position |
-/// | 34..42 | number of the next fill batch |
+/// | 34..42 | u32 which fill, u32 number of its next batch |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Witness {
     pub(super) generation: Generation,

@@ -60,8 +60,20 @@ pub(super) struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ShardProgress {
     pub(super) position: u64,
+    /// Which fill this is (the upper half, a random number) and the number of its next batch (the
+    /// lower half). A call of an earlier fill that Redis executes late continues nothing.
     pub(super) fill: u64,
     pub(super) ready: bool,
+}
+
+/// The largest number of batches in a fill.
+pub(super) const FILL_BATCHES: u64 = u32::MAX as u64;
+
+impl ShardProgress {
+    /// The value of `fill` before the fill batch with this number.
+    pub(super) fn fill_at(&self, sequence: u64) -> u64 {
+        (self.fill & !FILL_BATCHES) | sequence
+    }
 }
 
 impl Progress {

@@ -15,7 +15,7 @@ pub(super) enum Change {
     /// The writer's epoch becomes the shard's.
     Stamp,
     /// Nothing is left but a witness that is filling, at a position.
-    Reset(u64),
+    Reset { position: u64, fill: u64 },
     /// A shard that has the fill batches before this one becomes ready.
     Ready(u64),
     /// Nothing is left.
@@ -64,16 +64,16 @@ impl<C: Cell> Redis<C> {
         let writing = self.writing()?;
         let what: &[u8] = match change {
             Change::Stamp => b"stamp",
-            Change::Reset(_) => b"reset",
+            Change::Reset { .. } => b"reset",
             Change::Ready(_) => b"ready",
             Change::Drop => b"drop",
         };
         let mut args =
             vec![what.to_vec(), writing.generation.to_vec(), writing.epoch.to_be_bytes().to_vec()];
         match *change {
-            Change::Reset(position) => {
+            Change::Reset { position, fill } => {
                 let (generation, epoch) = (writing.generation, writing.epoch);
-                let witness = Witness { generation, epoch, ready: false, position, fill: 0 };
+                let witness = Witness { generation, epoch, ready: false, position, fill };
                 args.push(witness.encode());
             }
             Change::Ready(fill) => args.push(fill.to_be_bytes().to_vec()),

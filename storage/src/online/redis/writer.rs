@@ -226,7 +226,7 @@ impl<C: Cell> Redis<C> {
 
 /// Random bytes from the operating system, as the standard library takes them for its hash tables:
 /// enough to tell generations and processes apart, no secret.
-fn random() -> [u8; 16] {
+pub(super) fn random() -> [u8; 16] {
     let mut out = [0; 16];
     for half in out.chunks_mut(8) {
         half.copy_from_slice(&RandomState::new().build_hasher().finish().to_be_bytes());
