@@ -120,11 +120,14 @@ async fn a_restart_without_persistence_is_a_loss() {
     let store = open(server.url()).await;
     ready(&store, 1, 1).await;
     live(&store, 1, (1, 2), &[event(b"k", 1, 1, 1)]).await.unwrap();
+    let connections = store.connections();
     server.kill();
     let started = read(&store, b"k").await;
     assert!(matches!(started, Err(Error::StoreUnavailable { .. })), "{started:?}");
     server.start_again();
     assert!(is_lost(read(&store, b"k").await));
+    store.renew().await.unwrap();
+    assert!(store.connections() > connections, "an idle writer is told, too");
     refill(&store, 1, 2).await;
     live(&store, 1, (2, 3), &[event(b"k", 1, 2, 2)]).await.unwrap();
     assert_eq!(sum(&store, 1, b"k").await, Some(2));

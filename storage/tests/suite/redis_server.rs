@@ -156,14 +156,19 @@ pub struct Proxy {
     pub port: u16,
     server: Arc<AtomicU16>,
     swallow: Arc<AtomicUsize>,
+    hold: Arc<AtomicUsize>,
 }
+
+/// How long a request is held.
+const HELD: Duration = Duration::from_millis(45);
 
 impl Proxy {
     pub fn to(server: u16) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let swallow = Arc::new(AtomicUsize::new(0));
-        let shared = Arc::clone(&swallow);
+        let hold = Arc::new(AtomicUsize::new(0));
+        let (swallowing, holding) = (Arc::clone(&swallow), Arc::clone(&hold));
         let server = Arc::new(AtomicU16::new(server));
         let target = Arc::clone(&server);
         // The thread ends with the process; a test has few of them.
@@ -172,12 +177,12 @@ impl Proxy {
                 let server = TcpStream::connect(("127.0.0.1", target.load(Ordering::SeqCst)));
                 let (Ok(client), Ok(server)) = (client, server) else { continue };
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || pump(from, to, &AtomicUsize::new(0)));
-                let swallow = Arc::clone(&shared);
-                std::thread::spawn(move || pump(server, client, &swallow));
+                let (swallow, hold) = (Arc::clone(&swallowing), Arc::clone(&holding));
+                std::thread::spawn(move || ask(from, to, &hold));
+                std::thread::spawn(move || answer(server, client, &swallow));
             }
         });
-        Proxy { port, server, swallow }
+        Proxy { port, server, swallow, hold }
     }
 
     pub fn url(&self) -> String {
@@ -194,20 +199,46 @@ impl Proxy {
         self.swallow.store(answers, Ordering::SeqCst);
     }
 
+    /// Ends the connections of the next requests, and gives the requests to the server later.
+    pub fn hold(&self, requests: usize) {
+        self.hold.store(requests, Ordering::SeqCst);
+    }
+
     /// How many it has yet to swallow.
     pub fn left(&self) -> usize {
         self.swallow.load(Ordering::SeqCst)
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, swallow: &AtomicUsize) {
+fn take_one(from: &AtomicUsize) -> bool {
+    from.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+}
+
+fn ask(mut client: TcpStream, mut server: TcpStream, hold: &AtomicUsize) {
     let mut buffer = vec![0; 1 << 16];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        let taken = swallow.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-        if taken.is_ok() || to.write_all(&buffer[..count]).is_err() {
+    while let Ok(count @ 1..) = client.read(&mut buffer) {
+        if take_one(hold) {
+            let _ = client.shutdown(std::net::Shutdown::Both);
+            std::thread::sleep(HELD);
+            // The server executes it; nobody reads the answer.
+            let _ = server.write_all(&buffer[..count]);
+            return;
+        }
+        if server.write_all(&buffer[..count]).is_err() {
             break;
         }
     }
-    let _ = from.shutdown(std::net::Shutdown::Both);
-    let _ = to.shutdown(std::net::Shutdown::Both);
+    let _ = client.shutdown(std::net::Shutdown::Both);
+    let _ = server.shutdown(std::net::Shutdown::Both);
+}
+
+fn answer(mut server: TcpStream, mut client: TcpStream, swallow: &AtomicUsize) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(count @ 1..) = server.read(&mut buffer) {
+        if take_one(swallow) || client.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = server.shutdown(std::net::Shutdown::Both);
+    let _ = client.shutdown(std::net::Shutdown::Both);
 }

@@ -43,7 +43,7 @@ for first = 7, #ARGV, 2 * step do
     if root then root = root .. bytes else root = '\1\0\0\0\0' .. bytes end
     values[2 * i - 1] = keys[i]
     values[2 * i] = root
-    if #root - 5 - unpack_u32('>I4', string.sub(root, 2, 5)) > limit then
+    if #root - 5 - unpack_u32('>I4', root, 2) > limit then
       long[#long + 1] = keys[i]
       long[#long + 1] = root
     end

@@ -7,6 +7,7 @@
 //! 4. The number of attempts is bounded; then the last failure is the answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -42,6 +43,8 @@ pub(super) struct Connection {
     options: RedisOptions,
     /// The present connection. The lock is held only to copy or replace the pointer.
     slot: Mutex<Arc<OnceCell<Link>>>,
+    /// How many connections were made.
+    made: AtomicU64,
 }
 
 impl std::fmt::Debug for Connection {
@@ -69,7 +72,11 @@ impl Connection {
             Target::Single(Box::new(Client::open(urls[0].as_str()).map_err(wrong)?))
         };
         let slot = Mutex::new(Arc::new(OnceCell::new()));
-        Ok(Connection { target, options: options.clone(), slot })
+        Ok(Connection { target, options: options.clone(), slot, made: AtomicU64::new(0) })
+    }
+
+    pub(super) fn made(&self) -> u64 {
+        self.made.load(Ordering::SeqCst)
     }
 
     /// Makes one call.
@@ -174,6 +181,12 @@ impl Connection {
     }
 
     async fn connect(&self) -> Result<Link, RedisError> {
+        let link = self.connect_once().await?;
+        self.made.fetch_add(1, Ordering::SeqCst);
+        Ok(link)
+    }
+
+    async fn connect_once(&self) -> Result<Link, RedisError> {
         match &self.target {
             Target::Single(client) => {
                 let config = AsyncConnectionConfig::new()

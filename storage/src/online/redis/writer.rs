@@ -56,6 +56,13 @@ impl<C: Cell> Redis<C> {
         self.writing.as_ref().map(|writing| writing.epoch)
     }
 
+    /// How many connections were made for writing. After a new one Redis may be another, or have
+    /// forgotten something: a writer that sees this number grow asks for the coverage of its
+    /// spaces. It grows at the latest at a [`renew`](Self::renew).
+    pub fn connections(&self) -> u64 {
+        self.writes.made()
+    }
+
     /// Makes the lease last as long as it did at first, from now on. To be called a few times in
     /// every lease.
     ///
