@@ -52,8 +52,13 @@ impl Failure {
 
     fn of_code(code: &str, detail: &str) -> Failure {
         let reason = format!("{code} {detail}");
-        // A refusal from within a script may come as an ERR that quotes the code.
-        let says = |word: &str| code == word || code == "ERR" && detail.contains(word);
+        // Older servers wrap what a script was refused in an ERR that quotes the code.
+        let refused = ["OOM", "MISCONF", "NOREPLICAS"]
+            .into_iter()
+            .find(|word| code == *word || code == "ERR" && detail.contains(&format!("-{word}")));
+        if let Some(word) = refused {
+            return Failure::Refused { code: word.to_owned(), reason };
+        }
         match code {
             "NOSCRIPT" => Failure::NoScript,
             "READONLY" | "MOVED" | "ASK" | "CLUSTERDOWN" | "UNBLOCKED" => {
@@ -61,9 +66,6 @@ impl Failure {
             }
             "LOADING" | "TRYAGAIN" | "MASTERDOWN" | "BUSY" => Failure::Wait(reason),
             "NOAUTH" | "WRONGPASS" | "NOPERM" => Failure::denied(code, detail),
-            _ if says("OOM") || says("MISCONF") || says("NOREPLICAS") => {
-                Failure::Refused { code: code.to_owned(), reason }
-            }
             _ if detail.contains("max number of clients") => Failure::Reconnect(reason),
             _ => Failure::Other(reason),
         }
@@ -112,6 +114,7 @@ mod tests {
         let refused = |failure| matches!(failure, Failure::Refused { .. });
         assert!(refused(Failure::of_code("OOM", "command not allowed")));
         assert!(refused(Failure::of_code("MISCONF", "")));
+        assert!(refused(Failure::of_code("ERR", "Error running script: -OOM command not allowed")));
         assert!(refused(Failure::of_code("NOREPLICAS", "")));
         assert!(matches!(Failure::of_code("READONLY", ""), Failure::Reconnect(_)));
         assert!(matches!(Failure::of_code("LOADING", ""), Failure::Wait(_)));

@@ -20,7 +20,7 @@ use super::space::Space;
 use super::witness::number;
 use super::writer::{array, text, unexpected};
 use crate::error::Error;
-use crate::online::cell::{Cell, CellError};
+use crate::online::cell::{Cell, CellError, Place};
 
 /// Cells folded at once.
 const AT_ONCE: usize = 128;
@@ -60,7 +60,9 @@ impl<C: Cell> Redis<C> {
         let roots: Vec<Root> = roots.collect::<Result<_, _>>().map_err(in_cell)?;
         let mut calls = Vec::with_capacity(cells.len());
         for ((shard, cell), root) in cells.iter().zip(&roots) {
-            let places = C::paths_of(&space.schema, &root.tail).map_err(in_cell)?;
+            let mut places = C::paths_of(&space.schema, &root.tail).map_err(in_cell)?;
+            // In order, all events of a leaf take one way.
+            places.sort_by_key(order);
             let args = vec![layout::places_value(&places), cell.key.clone()];
             calls.push(Call::script(Code::Lookup, self.shard_keys(space.id, *shard), args));
         }
@@ -115,5 +117,14 @@ impl<C: Cell> Redis<C> {
             args.push(layout::node_value(node)?);
         }
         Ok(args)
+    }
+}
+
+fn order(place: &Place) -> (i64, u64) {
+    match *place {
+        Place::Order { time, position } => (time, position),
+        Place::At { time, .. } => (time, 0),
+        Place::Back { instant, .. } => (instant, 0),
+        Place::Range { from, .. } => (from, 0),
     }
 }

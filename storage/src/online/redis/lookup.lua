@@ -29,10 +29,17 @@ local function by_time(value, base, count, t1, t2, after)
   while low < high do
     local middle = math.floor((low + high) / 2)
     local e1, e2 = read('>I4I4', value, base + entry_bytes * (middle - 1))
-    local before = e1 < t1 or (e1 == t1 and (e2 < t2 or (after and e2 == t2)))
-    if before then low = middle + 1 else high = middle end
+    local less = e1 < t1 or (e1 == t1 and (e2 < t2 or (after and e2 == t2)))
+    if less then low = middle + 1 else high = middle end
   end
   return low
+end
+
+local function before(a, b)
+  if a.a1 ~= b.a1 then return a.a1 < b.a1 end
+  if a.a2 ~= b.a2 then return a.a2 < b.a2 end
+  if a.b1 ~= b.b1 then return a.b1 < b.b1 end
+  return a.b2 < b.b2
 end
 
 -- The first entry whose last order is not less than (t, p); the last one if there is none.
@@ -41,12 +48,12 @@ local function by_order(value, base, count, place)
   while low < high do
     local middle = math.floor((low + high) / 2)
     local t1, t2, p1, p2 = read('>I4I4I4I4', value, base + entry_bytes * (middle - 1))
-    local before
-    if t1 ~= place.a1 then before = t1 < place.a1
-    elseif t2 ~= place.a2 then before = t2 < place.a2
-    elseif p1 ~= place.b1 then before = p1 < place.b1
-    else before = p2 < place.b2 end
-    if before then low = middle + 1 else high = middle end
+    local less
+    if t1 ~= place.a1 then less = t1 < place.a1
+    elseif t2 ~= place.a2 then less = t2 < place.a2
+    elseif p1 ~= place.b1 then less = p1 < place.b1
+    else less = p2 < place.b2 end
+    if less then low = middle + 1 else high = middle end
   end
   return low
 end
@@ -75,14 +82,6 @@ local function cell(key, value, start)
     return node
   end
 
-  -- Loads what is below the entries low..high, and goes on with `visit` there.
-  local function below(value, base, low, high, visit)
-    for index = low, high do
-      local node = child_of(value, base, index)
-      if node then visit(node, 1, index) end
-    end
-  end
-
   local function head(value, start)
     return start + 3, read('>I2', value, start + 1)
   end
@@ -91,8 +90,8 @@ local function cell(key, value, start)
     local base, count = head(value, start)
     if count == 0 then return rows end
     local index = by_time(value, base, count, place.a1, place.a2, place.after)
-    for before = 1, math.min(index - 1, count) do
-      if place.kind == 'B' then rows = rows + rows_of(value, base, before) end
+    if place.kind == 'B' then
+      for passed = 1, math.min(index - 1, count) do rows = rows + rows_of(value, base, passed) end
     end
     if index > count then place.boundary = 0 return rows end
     if place.kind == 'B' then place.boundary = rows_of(value, base, index) end
@@ -101,11 +100,18 @@ local function cell(key, value, start)
     return rows
   end
 
+  -- The leaf of the last place, by the last order in it: many places in order have the same one.
+  local order_of, bound
   local function order(place, value, start)
     local base, count = head(value, start)
     if count == 0 then return end
     local index = by_order(value, base, count, place)
-    below(value, base, index, index, function(node) order(place, node, 1) end)
+    local b1, b2, c1, c2 = read('>I4I4I4I4', value, base + entry_bytes * (index - 1))
+    order_of, bound = place, {a1 = b1, a2 = b2, b1 = c1, b2 = c2}
+    -- After all events: so are the places that follow.
+    if before(bound, place) then bound.a1 = math.huge end
+    local node = child_of(value, base, index)
+    if node then order(place, node, 1) end
   end
 
   local function range(place, value, start)
@@ -113,7 +119,10 @@ local function cell(key, value, start)
     if count == 0 then return end
     local low = by_time(value, base, count, place.a1, place.a2, false)
     local high = math.min(by_time(value, base, count, place.b1, place.b2, true), count)
-    below(value, base, low, high, function(node) range(place, node, 1) end)
+    for index = low, high do
+      local node = child_of(value, base, index)
+      if node then range(place, node, 1) end
+    end
   end
 
   -- The leaves with the ranks low..high, where `passed` rows are before this node.
@@ -136,7 +145,8 @@ local function cell(key, value, start)
       place.after = place.b2 == 1
       at(place, value, start, 0)
     elseif place.kind == 'O' then
-      order(place, value, start)
+      local same = order_of and not before(place, order_of) and not before(bound, place)
+      if not same then order(place, value, start) end
     elseif place.kind == 'R' then
       range(place, value, start)
     elseif place.kind == 'B' then
