@@ -82,6 +82,30 @@ async fn a_writer_that_was_replaced_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_state_of_before_a_takeover_is_not_written_until_it_is_taken_over_again() {
+    let mut server = RedisServer::start();
+    let old = Store::open_writer(&options(server.url()), &short_lease("old")).await.unwrap();
+    ready(&old, 1, 1).await;
+    live(&old, 1, (1, 2), &[event(b"k", 1, 1, 1)]).await.unwrap();
+    old.settle(1).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    server.command(&["SAVE"]);
+    let new = Store::open_writer(&options(server.url()), &writer("new")).await.unwrap();
+    new.create_space(1, Arc::default()).await.unwrap();
+    new.coverage(1).await.unwrap();
+    server.kill();
+    server.start_again();
+    // No event is missing, but the shards do not know of the new writer.
+    let stale = live(&new, 1, (2, 3), &[event(b"k", 1, 2, 2)]).await;
+    assert!(matches!(stale, Err(Error::StateGap { .. })), "{stale:?}");
+    new.coverage(1).await.unwrap();
+    let late = live(&old, 1, (2, 3), &[event(b"k", 1, 2, 100)]).await;
+    assert!(matches!(late, Err(Error::StateFenced { epoch: 1, present: 2, .. })), "{late:?}");
+    live(&new, 1, (2, 3), &[event(b"k", 1, 2, 2)]).await.unwrap();
+    assert_eq!(sum(&new, 1, b"k").await, Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_writer_of_before_a_flush_does_not_come_back() {
     let server = RedisServer::start();
     let old = Store::open_writer(&options(server.url()), &short_lease("old")).await.unwrap();
@@ -324,4 +348,58 @@ async fn a_fill_that_was_interrupted_begins_again() {
     store.apply(1, Lane::Fill { sequence: 0 }, vec![event(b"k", 1, 1, 1)]).await.unwrap();
     store.finish_fill(1).await.unwrap();
     assert_eq!(sum(&store, 1, b"k").await, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_follows_a_new_generation_but_believes_no_foreign_shard() {
+    let server = RedisServer::start();
+    let store = open(server.url()).await;
+    ready(&store, 1, 1).await;
+    let reader = Store::open_reader(&options(server.url()), "db-1").await.unwrap();
+    reader.create_space(1, Arc::default()).await.unwrap();
+    live(&store, 1, (1, 2), &[event(b"k", 1, 1, 1)]).await.unwrap();
+    assert_eq!(sum(&reader, 1, b"k").await, Some(1));
+    let names: Vec<String> = (0..8).map(|shard| format!("asofdb:{{1.{shard}}}:c")).collect();
+    let dump = |name: &String| -> Vec<u8> {
+        redis::cmd("DUMP").arg(name).query(&mut server.client()).unwrap()
+    };
+    let dumps: Vec<Vec<u8>> = names.iter().map(dump).collect();
+
+    server.command(&["FLUSHALL"]);
+    drop(store);
+    let store = open(server.url()).await;
+    ready(&store, 1, 2).await;
+    live(&store, 1, (2, 3), &[event(b"k", 1, 2, 2)]).await.unwrap();
+    assert_eq!(sum(&reader, 1, b"k").await, Some(2));
+
+    // Shards of the generation before, copied back by hand.
+    for (name, dump) in names.iter().zip(dumps) {
+        let mut restore = redis::cmd("RESTORE");
+        restore.arg(name).arg(0).arg(dump).arg("REPLACE").exec(&mut server.client()).unwrap();
+    }
+    for store in [&store, &reader] {
+        let foreign = ask(store, 1, &[b"k"], ALL).await;
+        assert!(matches!(foreign, Err(Error::StateLost { .. })), "{foreign:?}");
+        assert_eq!(store.coverage(1).await.unwrap(), [Coverage::Lost; 8]);
+    }
+    let foreign = live(&store, 1, (3, 4), &[event(b"k", 1, 3, 4)]).await;
+    assert!(matches!(foreign, Err(Error::StateLost { .. })), "{foreign:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spaces_that_nobody_knows_are_found_and_dropped() {
+    let server = RedisServer::start();
+    let store = open(server.url()).await;
+    ready(&store, 3, 1).await;
+    ready(&store, 70_000, 1).await;
+    let events: Vec<_> = (1..50).map(|p| event(b"k", p, p as u64, 1)).collect();
+    live(&store, 3, (1, 50), &events).await.unwrap();
+    drop(store);
+    let store = open(server.url()).await;
+    assert_eq!(store.stored_spaces().await.unwrap(), [3, 70_000]);
+    store.drop_space(3).await.unwrap();
+    assert_eq!(store.stored_spaces().await.unwrap(), [70_000]);
+    store.drop_space(70_000).await.unwrap();
+    let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.client()).unwrap();
+    assert_eq!(left, ["asofdb:{database}"]);
 }

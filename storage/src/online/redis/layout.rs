@@ -297,4 +297,40 @@ mod tests {
         assert_eq!(names.cells(7, 3), b"p:{7.3}:c");
         assert_eq!(names.shard_of(b"123456789"), 0xe306_9283 % 64, "CRC32C's check value");
     }
+
+    /// What version 1 writes, byte by byte. A change of it is a new version.
+    #[test]
+    fn the_format_is_what_it_was() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let witness =
+            Witness { generation: [0xab; 16], epoch: 2, ready: true, position: 3, fill: 4 };
+        let expected = format!("01{}{:016x}01{:016x}{:016x}", "ab".repeat(16), 2, 3, 4);
+        assert_eq!(hex(&witness.encode()), expected);
+        let entries = vec![Entry { last: (-1, 5), rows: 6, child: 7 }];
+        let node = Node { id: 0, entries, body: Bytes::from_static(b"\xee") };
+        let tree = node_value(&node).unwrap();
+        let expected = format!("0100017fffffffffffffff{:016x}{:016x}{:08x}ee", 5, 6, 7);
+        assert_eq!(hex(&tree), expected);
+        assert_eq!(hex(&root_head(8, b"\xcc").unwrap()), "010000000500000008cc");
+        assert_eq!(hex(&node_field(b"\xdd", 9)), "00000001dd00000009");
+        let places = [
+            Place::At { time: 0, after: true },
+            Place::Order { time: 1, position: 2 },
+            Place::Back { instant: -1, from: 3, to: 4 },
+            Place::Range { from: 5, to: 6 },
+        ];
+        let expected = format!(
+            "41{:016x}{:016x}4f{:016x}{:016x}42{:016x}{:016x}{:016x}52{:016x}{:016x}",
+            1u64 << 63,
+            1,
+            (1u64 << 63) + 1,
+            2,
+            (1u64 << 63) - 1,
+            3,
+            4,
+            (1u64 << 63) + 5,
+            (1u64 << 63) + 6
+        );
+        assert_eq!(hex(&places_value(&places)), expected);
+    }
 }
