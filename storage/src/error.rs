@@ -178,6 +178,165 @@ pub enum Error {
         /// The space.
         space: u32,
     },
+    /// Shards of a space have no state, or one that is not this database's.
+    #[error(
+        "the state of space {space} is lost in the online store, in {} of its shards: {shards:?}",
+        shards.len()
+    )]
+    StateLost {
+        /// The space.
+        space: u32,
+        /// The shards.
+        shards: Vec<u32>,
+    },
+    /// A shard is being filled.
+    #[error("shard {shard} of space {space} is still being filled in the online store")]
+    StateNotReady {
+        /// The space.
+        space: u32,
+        /// The shard.
+        shard: u32,
+    },
+    /// A shard is older than it was: the store forgot, or another one took over that lags.
+    #[error(
+        "shard {shard} of space {space} is at position {position} in the online store, but was at \
+         {seen} before: the store lost writes"
+    )]
+    StateBehind {
+        /// The space.
+        space: u32,
+        /// The shard.
+        shard: u32,
+        /// Where it is.
+        position: u64,
+        /// Where it was.
+        seen: u64,
+    },
+    /// A live batch does not start where the state ends.
+    #[error(
+        "space {space} has the events below position {position} in the online store; a batch from \
+         {from} to {to} (exclusive) does not continue it"
+    )]
+    StateGap {
+        /// The space.
+        space: u32,
+        /// Where it, or one of its shards, is.
+        position: u64,
+        /// The batch's first position.
+        from: u64,
+        /// The position after the batch.
+        to: u64,
+    },
+    /// A fill batch is not the next one.
+    #[error(
+        "the fill of space {space} is at batch {next}; batch {sequence} does not continue it: \
+         begin the fill again"
+    )]
+    FillGap {
+        /// The space.
+        space: u32,
+        /// The batch.
+        sequence: u64,
+        /// The batch that would be next.
+        next: u64,
+    },
+    /// Another process has become the writer of the online store.
+    #[error(
+        "another server writes to the online store under the prefix {prefix:?} now: this one had \
+         epoch {epoch}, the other has {present}"
+    )]
+    StateFenced {
+        /// The prefix of the keys.
+        prefix: String,
+        /// The epoch of this writer.
+        epoch: u64,
+        /// The epoch of the present one.
+        present: u64,
+    },
+    /// Another process is the writer of the online store and has not given it up.
+    #[error(
+        "{holder:?} writes to the online store under the prefix {prefix:?}; its lease ends in \
+         {left_ms} ms unless it is renewed"
+    )]
+    WriterLeased {
+        /// The prefix of the keys.
+        prefix: String,
+        /// The name the writer gave itself.
+        holder: String,
+        /// How long its lease lasts, in milliseconds.
+        left_ms: u64,
+    },
+    /// The keys in the online store are another database's, or were written in another way.
+    #[error(
+        "the keys under the prefix {prefix:?} of the online store have {what} {found:?}, not \
+         {expected:?}: choose another prefix, or delete them"
+    )]
+    ForeignState {
+        /// The prefix of the keys.
+        prefix: String,
+        /// What differs: `database`, `shards` or `format`.
+        what: &'static str,
+        /// What is there.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// The online store may delete keys of its own accord.
+    #[error(
+        "the online store's maxmemory-policy is {policy:?}, so it may evict state at any time; set \
+         it to noeviction (CONFIG SET maxmemory-policy noeviction, and in its configuration file)"
+    )]
+    StoreEvicts {
+        /// The policy.
+        policy: String,
+    },
+    /// The online store did not answer, however often it was asked. A write may be in it or not;
+    /// it can be made again.
+    #[error("the online store does not answer: {reason}")]
+    StoreUnavailable {
+        /// The last failure.
+        reason: String,
+    },
+    /// The online store takes no writes for now: it is out of memory, cannot persist, or misses
+    /// its replicas. The write had no effect.
+    #[error("the online store takes no writes: {reason}")]
+    StoreRefusesWrites {
+        /// The store's code: `OOM`, `MISCONF` or `NOREPLICAS`.
+        code: String,
+        /// What it says.
+        reason: String,
+    },
+    /// The online store refuses the user, the password or a command.
+    #[error("the online store denies access: {reason}")]
+    StoreDenied {
+        /// The store's code: `NOAUTH`, `WRONGPASS` or `NOPERM`.
+        code: String,
+        /// What it says.
+        reason: String,
+    },
+    /// The online store answered what nobody expects.
+    #[error("the online store answers: {reason}")]
+    StoreAnswer {
+        /// What it says.
+        reason: String,
+    },
+    /// The online store's address or options are wrong. The text never holds a password.
+    #[error("the online store cannot be addressed: {reason}")]
+    StoreUrl {
+        /// What is wrong and what is allowed.
+        reason: String,
+    },
+    /// A store that was opened for reading was asked to write.
+    #[error("the online store was opened for reading only")]
+    StoreReadOnly,
+    /// A cell did not take its events, or cannot be read.
+    #[error("a cell of space {space}: {source}")]
+    Cell {
+        /// The space.
+        space: u32,
+        /// The cell's error.
+        source: crate::online::CellError,
+    },
     /// A callback of the online store called the store.
     #[error("the online store was called from within one of its own callbacks")]
     Reentrant,

@@ -1,75 +1,191 @@
 //! The online store: the present state of every entity, one cell per (space, key).
 //!
 //! A *space* is a `u32` that names one kind of state, for instance one (entity, event table) pair;
-//! a key is an encoded entity key ([`crate::key`]). What a cell holds is the caller's type `T`.
+//! a key is an encoded entity key ([`crate::key`]), never empty. A cell is a timeline ([`Cell`]).
 //! Online state is derived: whoever owns it can rebuild it from the history and the log.
+//!
+//! A store divides the keys of a space into *shards*. A shard says how far it goes: every event of
+//! its keys below its *position* is in it. It is lost as a whole, is filled as a whole, and takes
+//! its part of a batch as a whole.
 
+mod cell;
 mod embedded;
+mod embedded_store;
+pub mod redis;
 
 #[cfg(test)]
 mod conformance;
 
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use cell::{Cell, CellError, Entry, Look, Node, Place, TailLimit};
 pub use embedded::Embedded;
+pub use embedded_store::EmbeddedStore;
+pub use redis::{Redis, RedisOptions, Writer};
 
 use crate::error::Error;
 
+/// How events come into a space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// The events at the positions `from` to `to` (exclusive), in the order of the log. The next
+    /// batch starts where this one ends.
+    Live {
+        /// The first position.
+        from: u64,
+        /// The position after the last.
+        to: u64,
+    },
+    /// The events below the position given to [`begin_fill`](OnlineStore::begin_fill), in batches
+    /// numbered 0, 1, 2 and so on.
+    Fill {
+        /// The batch's number.
+        sequence: u64,
+    },
+}
+
+/// What a shard has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coverage {
+    /// Nothing, or nothing that can be trusted: it has to be filled.
+    Lost,
+    /// The live events from `position` on are still to come, those before the fill's position are
+    /// coming. It cannot be read. After a restart, begin the fill again.
+    Filling {
+        /// Every live event below it is there.
+        position: u64,
+    },
+    /// Every event below `position` is there.
+    Ready {
+        /// The position.
+        position: u64,
+    },
+}
+
 /// The contract of an online store. Every store passes `online/conformance.rs`.
 ///
-/// * Calls on one cell are linearizable: an `update` is seen whole or not at all, and by every
-///   read that starts after it returned.
-/// * Callbacks run at most once per call, may run under a lock of the store and must be short.
-///   A callback that calls the store gets [`Error::Reentrant`], never a deadlock. Only the visitor
-///   of [`keys`](Self::keys) may call the store.
-/// * Creating and dropping a space is atomic: no call sees half of it, and a write to a dropped
-///   space fails, so that a late writer cannot bring it back.
-pub trait OnlineStore<T>: Send + Sync {
-    /// Makes `space` exist, empty; returns whether it is new. An existing one is left as it is.
+/// * One process writes; in it, calls that write to one space wait for each other.
+/// * A batch is in a shard as a whole or not at all. Applying it again has no effect, so that after
+///   an error whose outcome is unknown the same call is simply made again.
+/// * A read that starts after `apply` returned sees the batch, in this process and in others.
+/// * A read answers from a complete shard or fails: it never mistakes lost state for none.
+/// * `look` and `visit` may run under a lock of the store: they must be short and not call it.
+#[async_trait::async_trait]
+pub trait OnlineStore<C: Cell>: Send + Sync {
+    /// Makes `space` known here. Its shards are what [`coverage`](Self::coverage) says: in a new
+    /// space all are lost. An existing space is left as it is.
     ///
     /// # Errors
-    ///
     /// [`Error::Reentrant`] from within a callback.
-    fn create_space(&self, space: u32) -> Result<bool, Error>;
+    async fn create_space(&self, space: u32, schema: Arc<C::Schema>) -> Result<(), Error>;
 
-    /// Drops `space` and all its cells; returns whether it existed.
+    /// Drops `space` and all its cells; later calls that name it fail. No effect if it is unknown.
     ///
     /// # Errors
-    ///
-    /// [`Error::Reentrant`] from within a callback.
-    fn drop_space(&self, space: u32) -> Result<bool, Error>;
+    /// Those of [`apply`](Self::apply).
+    async fn drop_space(&self, space: u32) -> Result<(), Error>;
 
-    /// Changes the cell of `key`, which `create` makes first if there is none.
+    /// Adds a batch of events. A key may occur many times.
+    ///
+    /// A live batch that ends at or below a shard's position has no effect on this shard. To
+    /// replay the log after a restart, start at the lowest position of [`coverage`](Self::coverage)
+    /// and end a batch at every position it names ([`replay`]).
     ///
     /// # Errors
-    ///
-    /// [`Error::UnknownSpace`] if the space does not exist (no callback has run then),
-    /// [`Error::Reentrant`] from within a callback.
-    fn update(
+    /// * [`Error::StateGap`]: events are missing before the batch, or a shard has a part of it. Ask
+    ///   for [`coverage`](Self::coverage) and replay.
+    /// * [`Error::StateLost`]: shards have to be filled; the others have the batch.
+    /// * [`Error::StateFenced`]: another process writes now.
+    /// * [`Error::StoreUnavailable`]: no answer; the batch is in or not. Call again.
+    /// * [`Error::StoreRefusesWrites`]: the store has no room, for instance. Call again later.
+    /// * [`Error::Cell`]: a cell does not take its events.
+    async fn apply(
         &self,
         space: u32,
-        key: &[u8],
-        create: &mut dyn FnMut() -> T,
-        change: &mut dyn FnMut(&mut T),
+        lane: Lane,
+        changes: Vec<(Vec<u8>, C::Change)>,
     ) -> Result<(), Error>;
 
-    /// Shows the cell of `key` to `look`, or `None` if there is no such cell or space.
+    /// What each shard has, by the shard's number. In the writer, it also makes the store's idea
+    /// of the space follow what is really there.
     ///
     /// # Errors
+    /// As [`apply`](Self::apply), without those about batches.
+    async fn coverage(&self, space: u32) -> Result<Vec<Coverage>, Error>;
+
+    /// Empties `shards` and begins to fill them: events from `position` on come by the live lane,
+    /// those before it by the fill lane. All shards that are filling in a space are filled by the
+    /// same batches; beginning with others restarts none, so begin with all at once.
     ///
-    /// [`Error::Reentrant`] from within a callback.
-    fn read(&self, space: u32, key: &[u8], look: &mut dyn FnMut(Option<&T>)) -> Result<(), Error>;
+    /// # Errors
+    /// As [`apply`](Self::apply), without those about batches.
+    async fn begin_fill(&self, space: u32, shards: &[u32], position: u64) -> Result<(), Error>;
+
+    /// Makes the shards that were filled ready.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    async fn finish_fill(&self, space: u32) -> Result<(), Error>;
+
+    /// Shows the cells of `keys` to `look`, with the key's index, in any order. `None` is a key
+    /// without events. A cell is shown again after [`Look::More`].
+    ///
+    /// # Errors
+    /// * [`Error::UnknownSpace`]; [`Error::Reentrant`] from within a callback.
+    /// * [`Error::StateLost`], [`Error::StateNotReady`], [`Error::StateBehind`]: a shard cannot be
+    ///   read (yet). Some cells may have been shown.
+    /// * [`Error::StoreUnavailable`]: no answer.
+    /// * [`Error::Cell`]: a cell cannot be read.
+    async fn read(
+        &self,
+        space: u32,
+        keys: &[&[u8]],
+        want: &C::Want,
+        look: &mut (dyn for<'a> FnMut(usize, Option<&'a C>) -> Look + Send),
+    ) -> Result<(), Error>;
 
     /// Visits the keys of `space` in no particular order. A key that exists throughout the call is
     /// visited exactly once; one that comes or goes meanwhile at most once.
     ///
     /// # Errors
-    ///
-    /// [`Error::Reentrant`] from within a callback.
-    fn keys(&self, space: u32, visit: &mut dyn FnMut(&[u8])) -> Result<(), Error>;
+    /// As [`read`](Self::read).
+    async fn keys(
+        &self,
+        space: u32,
+        visit: &mut (dyn for<'a> FnMut(&'a [u8]) + Send),
+    ) -> Result<(), Error>;
 
-    /// The number of cells in `space`; 0 if it does not exist.
+    /// The number of cells in `space`.
     ///
     /// # Errors
-    ///
-    /// [`Error::Reentrant`] from within a callback.
-    fn len(&self, space: u32) -> Result<usize, Error>;
+    /// As [`read`](Self::read).
+    async fn len(&self, space: u32) -> Result<u64, Error>;
+}
+
+/// The parts in which the live positions up to `until` (exclusive) are to be replayed, so that no
+/// part ends within what a shard has. Parts may be cut further. Empty if nothing is missing.
+pub fn replay(coverage: &[Coverage], until: u64) -> Vec<Range<u64>> {
+    let positions = coverage.iter().filter_map(|shard| match shard {
+        Coverage::Ready { position } | Coverage::Filling { position } => Some(*position),
+        Coverage::Lost => None,
+    });
+    let mut cuts: Vec<u64> = positions.filter(|position| *position < until).collect();
+    cuts.push(until);
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts.windows(2).map(|pair| pair[0]..pair[1]).collect()
+}
+
+/// The empty key is no entity's: a store may use it for itself.
+fn check_keys<'a>(mut keys: impl Iterator<Item = &'a [u8]>) -> Result<(), Error> {
+    if keys.any(<[u8]>::is_empty) {
+        return Err(Error::InvalidKey { offset: 0, reason: "it is empty" });
+    }
+    Ok(())
+}
+
+/// A reader was shown all it asked for and asks again.
+fn insatiable(space: u32) -> Error {
+    Error::Cell { space, source: CellError::new("its reader asks again and again for more") }
 }

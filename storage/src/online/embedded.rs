@@ -13,7 +13,6 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use parking_lot::{RwLock, RwLockWriteGuard};
 
-use super::OnlineStore;
 use crate::error::Error;
 
 const SHARDS: usize = 64;
@@ -29,7 +28,15 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// An [`OnlineStore`] in the memory of this process.
+/// Cells of any type in the memory of this process.
+///
+/// * Calls on one cell are linearizable: an `update` is seen whole or not at all, and by every
+///   read that starts after it returned.
+/// * Callbacks run at most once per call, may run under a lock of the store and must be short.
+///   A callback that calls the store gets [`Error::Reentrant`], never a deadlock. Only the visitor
+///   of [`keys`](Self::keys) may call the store.
+/// * Creating and dropping a space is atomic: no call sees half of it, and a write to a dropped
+///   space fails, so that a late writer cannot bring it back.
 #[derive(Debug)]
 pub struct Embedded<T> {
     shards: Box<[RwLock<Shard<T>>]>,
@@ -57,10 +64,12 @@ impl<T> Embedded<T> {
     fn lock_all(&self) -> Vec<RwLockWriteGuard<'_, Shard<T>>> {
         self.shards.iter().map(RwLock::write).collect()
     }
-}
 
-impl<T: Send + Sync> OnlineStore<T> for Embedded<T> {
-    fn create_space(&self, space: u32) -> Result<bool, Error> {
+    /// Makes `space` exist, empty; returns whether it is new. An existing one is left as it is.
+    ///
+    /// # Errors
+    /// [`Error::Reentrant`] from within a callback.
+    pub fn create_space(&self, space: u32) -> Result<bool, Error> {
         refuse_reentry()?;
         let mut shards = self.lock_all();
         let exists = shards.iter().any(|shard| shard.contains_key(&space));
@@ -72,7 +81,11 @@ impl<T: Send + Sync> OnlineStore<T> for Embedded<T> {
         Ok(!exists)
     }
 
-    fn drop_space(&self, space: u32) -> Result<bool, Error> {
+    /// Drops `space` and all its cells; returns whether it existed.
+    ///
+    /// # Errors
+    /// [`Error::Reentrant`] from within a callback.
+    pub fn drop_space(&self, space: u32) -> Result<bool, Error> {
         refuse_reentry()?;
         let mut shards = self.lock_all();
         let tables: Vec<_> = shards.iter_mut().filter_map(|shard| shard.remove(&space)).collect();
@@ -81,7 +94,12 @@ impl<T: Send + Sync> OnlineStore<T> for Embedded<T> {
         Ok(!tables.is_empty())
     }
 
-    fn update(
+    /// Changes the cell of `key`, which `create` makes first if there is none.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSpace`] if the space does not exist (no callback has run then),
+    /// [`Error::Reentrant`] from within a callback.
+    pub fn update(
         &self,
         space: u32,
         key: &[u8],
@@ -105,7 +123,16 @@ impl<T: Send + Sync> OnlineStore<T> for Embedded<T> {
         Ok(())
     }
 
-    fn read(&self, space: u32, key: &[u8], look: &mut dyn FnMut(Option<&T>)) -> Result<(), Error> {
+    /// Shows the cell of `key` to `look`, or `None` if there is no such cell or space.
+    ///
+    /// # Errors
+    /// [`Error::Reentrant`] from within a callback.
+    pub fn read(
+        &self,
+        space: u32,
+        key: &[u8],
+        look: &mut dyn FnMut(Option<&T>),
+    ) -> Result<(), Error> {
         refuse_reentry()?;
         let (hash, shard) = self.locate(key);
         let shard = shard.read();
@@ -116,7 +143,12 @@ impl<T: Send + Sync> OnlineStore<T> for Embedded<T> {
         Ok(())
     }
 
-    fn keys(&self, space: u32, visit: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+    /// Visits the keys of `space` in no particular order. A key that exists throughout the call is
+    /// visited exactly once; one that comes or goes meanwhile at most once.
+    ///
+    /// # Errors
+    /// [`Error::Reentrant`] from within a callback.
+    pub fn keys(&self, space: u32, visit: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
         refuse_reentry()?;
         for shard in &self.shards {
             // One shard's keys are copied so that the visitor runs without any lock.
@@ -129,7 +161,11 @@ impl<T: Send + Sync> OnlineStore<T> for Embedded<T> {
         Ok(())
     }
 
-    fn len(&self, space: u32) -> Result<usize, Error> {
+    /// The number of cells in `space`; 0 if it does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Reentrant`] from within a callback.
+    pub fn len(&self, space: u32) -> Result<usize, Error> {
         refuse_reentry()?;
         Ok(self.shards.iter().map(|shard| shard.read().get(&space).map_or(0, Table::len)).sum())
     }
@@ -156,12 +192,4 @@ impl Drop for Inside {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::online::conformance;
-
-    #[test]
-    fn conforms() {
-        conformance::run(&Embedded::<u64>::new);
-    }
-}
+mod tests;

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod catalog_file;
+#[path = "../../src/online/conformance.rs"]
+mod conformance;
 mod failing_store;
 mod history;
 mod history_deletion;
@@ -10,5 +12,12 @@ mod history_replace;
 mod key;
 mod log;
 mod log_damage;
+mod redis_cluster;
+mod redis_faults;
+mod redis_measure;
+mod redis_random;
+mod redis_server;
+mod redis_tls;
+mod redis_writers;
 mod rows;
 mod s3;

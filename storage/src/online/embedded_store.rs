@@ -1,0 +1,228 @@
+//! The online store in this process: cells in memory that take changes directly.
+//!
+//! It has one shard. Batches of a space are applied one after the other. If a cell refuses its
+//! events in the middle of a batch, the shard is lost: nobody reads half a batch.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+
+use super::cell::{Cell, Look};
+use super::embedded::Embedded;
+use super::{Coverage, Lane, OnlineStore};
+use crate::error::Error;
+
+/// How often a cell that holds everything is shown to a reader that asks for more.
+const LOOKS: usize = 16;
+
+struct Space<C: Cell> {
+    schema: Arc<C::Schema>,
+    coverage: RwLock<Coverage>,
+    /// The next fill batch; the lock is held while a batch is applied.
+    next_fill: Mutex<u64>,
+}
+
+/// An [`OnlineStore`] in the memory of this process.
+pub struct EmbeddedStore<C: Cell> {
+    cells: Embedded<C>,
+    spaces: RwLock<HashMap<u32, Arc<Space<C>>>>,
+}
+
+impl<C: Cell> Default for EmbeddedStore<C> {
+    fn default() -> Self {
+        EmbeddedStore { cells: Embedded::new(), spaces: RwLock::default() }
+    }
+}
+
+impl<C: Cell> std::fmt::Debug for EmbeddedStore<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedStore").finish_non_exhaustive()
+    }
+}
+
+impl<C: Cell> EmbeddedStore<C> {
+    /// An empty store without spaces.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn space(&self, space: u32) -> Result<Arc<Space<C>>, Error> {
+        self.spaces.read().get(&space).cloned().ok_or(Error::UnknownSpace { space })
+    }
+
+    fn readable(&self, space: u32) -> Result<Arc<Space<C>>, Error> {
+        let found = self.space(space)?;
+        match *found.coverage.read() {
+            Coverage::Ready { .. } => {}
+            Coverage::Filling { .. } => return Err(Error::StateNotReady { space, shard: 0 }),
+            Coverage::Lost => return Err(Error::StateLost { space, shards: vec![0] }),
+        }
+        Ok(found)
+    }
+
+    /// Whether the batch has to be applied.
+    fn is_next(found: &Space<C>, space: u32, lane: Lane, next_fill: u64) -> Result<bool, Error> {
+        let coverage = *found.coverage.read();
+        let position = match coverage {
+            Coverage::Lost => return Err(Error::StateLost { space, shards: vec![0] }),
+            Coverage::Filling { position } | Coverage::Ready { position } => position,
+        };
+        match lane {
+            Lane::Live { to, .. } if to <= position => Ok(false),
+            Lane::Live { from, .. } if from == position => Ok(true),
+            Lane::Live { from, to } => Err(Error::StateGap { space, position, from, to }),
+            Lane::Fill { sequence } if sequence < next_fill => Ok(false),
+            Lane::Fill { sequence } => {
+                let filling = matches!(coverage, Coverage::Filling { .. });
+                if sequence == next_fill && filling {
+                    return Ok(true);
+                }
+                Err(Error::FillGap { space, sequence, next: next_fill })
+            }
+        }
+    }
+
+    fn change(
+        &self,
+        space: u32,
+        schema: &C::Schema,
+        (key, change): &(Vec<u8>, C::Change),
+    ) -> Result<(), Error> {
+        let mut result = Ok(());
+        self.cells.update(space, key, &mut || C::empty(schema), &mut |cell| {
+            result = cell.apply(schema, change);
+        })?;
+        result.map_err(|source| Error::Cell { space, source })
+    }
+}
+
+#[async_trait::async_trait]
+impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
+    async fn create_space(&self, space: u32, schema: Arc<C::Schema>) -> Result<(), Error> {
+        let mut spaces = self.spaces.write();
+        if self.cells.create_space(space)? {
+            let coverage = RwLock::new(Coverage::Lost);
+            spaces.insert(space, Arc::new(Space { schema, coverage, next_fill: Mutex::new(0) }));
+        }
+        Ok(())
+    }
+
+    async fn drop_space(&self, space: u32) -> Result<(), Error> {
+        // The cells go first: a batch that is being applied fails.
+        let mut spaces = self.spaces.write();
+        self.cells.drop_space(space)?;
+        spaces.remove(&space);
+        Ok(())
+    }
+
+    async fn apply(
+        &self,
+        space: u32,
+        lane: Lane,
+        changes: Vec<(Vec<u8>, C::Change)>,
+    ) -> Result<(), Error> {
+        super::check_keys(changes.iter().map(|(key, _)| key.as_slice()))?;
+        let found = self.space(space)?;
+        let mut next_fill = found.next_fill.lock();
+        if !Self::is_next(&found, space, lane, *next_fill)? {
+            return Ok(());
+        }
+        for change in &changes {
+            if let Err(error) = self.change(space, &found.schema, change) {
+                *found.coverage.write() = Coverage::Lost;
+                return Err(error);
+            }
+        }
+        match (lane, &mut *found.coverage.write()) {
+            (Lane::Fill { sequence }, _) => *next_fill = sequence + 1,
+            (
+                Lane::Live { to, .. },
+                Coverage::Filling { position } | Coverage::Ready { position },
+            ) => {
+                *position = to;
+            }
+            (Lane::Live { .. }, Coverage::Lost) => {}
+        }
+        Ok(())
+    }
+
+    async fn coverage(&self, space: u32) -> Result<Vec<Coverage>, Error> {
+        Ok(vec![*self.space(space)?.coverage.read()])
+    }
+
+    async fn begin_fill(&self, space: u32, shards: &[u32], position: u64) -> Result<(), Error> {
+        if shards.is_empty() {
+            return Ok(());
+        }
+        // Nobody drops the space between the two steps below.
+        let spaces = self.spaces.read();
+        let found = spaces.get(&space).ok_or(Error::UnknownSpace { space })?;
+        let mut next_fill = found.next_fill.lock();
+        let mut coverage = found.coverage.write();
+        self.cells.drop_space(space)?;
+        self.cells.create_space(space)?;
+        *next_fill = 0;
+        *coverage = Coverage::Filling { position };
+        Ok(())
+    }
+
+    async fn finish_fill(&self, space: u32) -> Result<(), Error> {
+        let found = self.space(space)?;
+        let mut coverage = found.coverage.write();
+        match *coverage {
+            Coverage::Filling { position } => *coverage = Coverage::Ready { position },
+            Coverage::Ready { .. } => {}
+            Coverage::Lost => return Err(Error::StateLost { space, shards: vec![0] }),
+        }
+        Ok(())
+    }
+
+    async fn read(
+        &self,
+        space: u32,
+        keys: &[&[u8]],
+        _want: &C::Want,
+        look: &mut (dyn for<'a> FnMut(usize, Option<&'a C>) -> Look + Send),
+    ) -> Result<(), Error> {
+        super::check_keys(keys.iter().copied())?;
+        self.readable(space)?;
+        for (index, key) in keys.iter().enumerate() {
+            let mut satisfied = false;
+            self.cells.read(space, key, &mut |cell| {
+                // All of the cell is here: whoever asks for more is shown the same again.
+                satisfied = (0..LOOKS).any(|_| look(index, cell) == Look::Done || cell.is_none());
+            })?;
+            if !satisfied {
+                return Err(super::insatiable(space));
+            }
+        }
+        Ok(())
+    }
+
+    async fn keys(
+        &self,
+        space: u32,
+        visit: &mut (dyn for<'a> FnMut(&'a [u8]) + Send),
+    ) -> Result<(), Error> {
+        self.readable(space)?;
+        self.cells.keys(space, visit)
+    }
+
+    async fn len(&self, space: u32) -> Result<u64, Error> {
+        self.readable(space)?;
+        Ok(self.cells.len(space)? as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::online::conformance;
+    use crate::online::conformance::test_cell::TestCell;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn conforms() {
+        conformance::run(async || EmbeddedStore::<TestCell>::new()).await;
+    }
+}

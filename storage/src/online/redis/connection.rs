@@ -1,0 +1,215 @@
+//! Connections that are replaced when they break, and calls that are made again.
+//!
+//! 1. A connection is opened by the first call that needs it; calls at the same time wait for it.
+//! 2. Calls go as one pipeline (in a cluster: at once, each to its node), and all are answered.
+//! 3. Those that failed and may succeed later are made again after a wait. This needs no knowledge
+//!    of whether they had an effect: every call is idempotent.
+//! 4. The number of attempts is bounded; then the last failure is the answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::future::join_all;
+use parking_lot::Mutex;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::{AsyncConnectionConfig, Client, RedisError, Value};
+use tokio::sync::OnceCell;
+
+use super::failure::Failure;
+use super::options::RedisOptions;
+use super::script::Call;
+use crate::error::Error;
+
+/// Calls in one pipeline.
+const CALLS_AT_ONCE: usize = 256;
+
+/// A connection to one server, or to the nodes of a cluster.
+#[derive(Clone)]
+enum Link {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+enum Target {
+    Single(Box<Client>),
+    Cluster(Box<ClusterClient>),
+}
+
+/// The way to a Redis.
+pub(super) struct Connection {
+    target: Target,
+    options: RedisOptions,
+    /// The present connection. The lock is held only to copy or replace the pointer.
+    slot: Mutex<Arc<OnceCell<Link>>>,
+    /// How many connections were made.
+    made: AtomicU64,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Connects at the first call.
+    ///
+    /// # Errors
+    /// [`Error::StoreUrl`].
+    pub(super) fn new(options: &RedisOptions) -> Result<Connection, Error> {
+        // The client's message names the part that is wrong, never the URL.
+        let wrong = |error: RedisError| Error::StoreUrl { reason: error.category().to_owned() };
+        let (urls, cluster) = options.nodes()?;
+        let target = if cluster {
+            let client = ClusterClient::builder(urls)
+                .connection_timeout(options.connect_timeout)
+                .response_timeout(options.response_timeout)
+                .retries(options.retries);
+            Target::Cluster(Box::new(client.build().map_err(wrong)?))
+        } else {
+            Target::Single(Box::new(Client::open(urls[0].as_str()).map_err(wrong)?))
+        };
+        let slot = Mutex::new(Arc::new(OnceCell::new()));
+        Ok(Connection { target, options: options.clone(), slot, made: AtomicU64::new(0) })
+    }
+
+    pub(super) fn made(&self) -> u64 {
+        self.made.load(Ordering::SeqCst)
+    }
+
+    /// Makes one call.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run) and of the call itself.
+    pub(super) async fn call(&self, call: Call) -> Result<Value, Error> {
+        let mut answers = self.run(&[call]).await?;
+        answers
+            .pop()
+            .unwrap_or(Err(Failure::Other("no answer".into())))
+            .map_err(Failure::into_error)
+    }
+
+    /// Makes calls; the answers are in their order.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`] if one was given up, [`Error::StoreDenied`]. The answer of a
+    /// single call may be a failure that is not transient.
+    pub(super) async fn run(&self, calls: &[Call]) -> Result<Vec<Result<Value, Failure>>, Error> {
+        let mut answers = Vec::with_capacity(calls.len());
+        for part in calls.chunks(CALLS_AT_ONCE) {
+            answers.extend(self.run_part(part).await?);
+        }
+        Ok(answers)
+    }
+
+    async fn run_part(&self, calls: &[Call]) -> Result<Vec<Result<Value, Failure>>, Error> {
+        let mut answers: Vec<Option<Result<Value, Failure>>> = calls.iter().map(|_| None).collect();
+        let mut whole = vec![false; calls.len()];
+        let mut attempt = 0;
+        loop {
+            let pending: Vec<usize> = (0..calls.len()).filter(|&i| answers[i].is_none()).collect();
+            let mut worst = None;
+            for (index, answer) in pending.iter().zip(self.attempt(calls, &pending, &whole).await) {
+                match answer {
+                    Err(Failure::NoScript) if !whole[*index] => whole[*index] = true,
+                    Err(failure) if failure.is_transient() => worst = Some(failure),
+                    answer => answers[*index] = Some(answer),
+                }
+            }
+            if answers.iter().all(Option::is_some) {
+                return Ok(answers.into_iter().flatten().collect());
+            }
+            // Scripts that were not there are sent at once, and do not count.
+            let Some(failure) = worst else { continue };
+            if attempt == self.options.retries {
+                return Err(failure.into_error());
+            }
+            tracing::debug!(?failure, attempt, "calling Redis again");
+            tokio::time::sleep(self.options.wait_before(attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    /// One answer for each of `pending`.
+    async fn attempt(
+        &self,
+        calls: &[Call],
+        pending: &[usize],
+        whole: &[bool],
+    ) -> Vec<Result<Value, Failure>> {
+        let cell = self.slot.lock().clone();
+        let link = match cell.get_or_try_init(|| self.connect()).await {
+            Ok(link) => link.clone(),
+            Err(error) => {
+                let failure = Failure::of(&error);
+                return pending.iter().map(|_| Err(failure.clone())).collect();
+            }
+        };
+        let commands = pending.iter().map(|&index| calls[index].command(whole[index]));
+        let answers = match link {
+            Link::Single(mut link) => {
+                let mut pipeline = redis::Pipeline::with_capacity(pending.len());
+                commands.for_each(|command| {
+                    pipeline.add_command(command);
+                });
+                match link.req_packed_commands(&pipeline, 0, pending.len()).await {
+                    Ok(values) if values.len() == pending.len() => {
+                        values.into_iter().map(Ok).collect()
+                    }
+                    Ok(_) => vec![Err(Failure::Reconnect("too few answers".into())); pending.len()],
+                    Err(error) => vec![Err(Failure::of(&error)); pending.len()],
+                }
+            }
+            Link::Cluster(link) => {
+                let one = |command: redis::Cmd| {
+                    let mut link = link.clone();
+                    async move {
+                        let answer = link.req_packed_command(&command).await;
+                        answer.map_err(|error| Failure::of(&error))
+                    }
+                };
+                join_all(commands.map(one)).await
+            }
+        };
+        let answers: Vec<_> = answers.into_iter().map(told_apart).collect();
+        if answers.iter().any(|answer| matches!(answer, Err(Failure::Reconnect(_)))) {
+            self.replace(&cell);
+        }
+        answers
+    }
+
+    async fn connect(&self) -> Result<Link, RedisError> {
+        let link = self.connect_once().await?;
+        self.made.fetch_add(1, Ordering::SeqCst);
+        Ok(link)
+    }
+
+    async fn connect_once(&self) -> Result<Link, RedisError> {
+        match &self.target {
+            Target::Single(client) => {
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(self.options.connect_timeout))
+                    .set_response_timeout(Some(self.options.response_timeout));
+                client.get_multiplexed_async_connection_with_config(&config).await.map(Link::Single)
+            }
+            Target::Cluster(client) => client.get_async_connection().await.map(Link::Cluster),
+        }
+    }
+
+    /// Lets the next call connect anew, unless another call has seen to that.
+    fn replace(&self, broken: &Arc<OnceCell<Link>>) {
+        let mut slot = self.slot.lock();
+        if Arc::ptr_eq(&slot, broken) {
+            *slot = Arc::new(OnceCell::new());
+        }
+    }
+}
+
+fn told_apart(answer: Result<Value, Failure>) -> Result<Value, Failure> {
+    match answer? {
+        Value::ServerError(error) => Err(Failure::of_answer(&error)),
+        value => Ok(value),
+    }
+}

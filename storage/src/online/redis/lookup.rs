@@ -1,0 +1,227 @@
+//! Reading cells, and going through keys.
+//!
+//! A lookup is one call for each shard that has some of its keys, all in one pipeline: the shard's
+//! witness, the cells' roots, and the nodes on the ways to the places that the reader wants. If a
+//! reader finds that it needs more of a cell, that cell is read again with all its places: it may
+//! have been folded in between, so nothing is kept from before.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
+use redis::Value;
+
+use super::Redis;
+use super::layout::{self, Root};
+use super::script::{Call, Code};
+use super::space::Space;
+use super::writer::{array, text, unexpected};
+use crate::error::Error;
+use crate::online::cell::{Cell, CellError, Look, Place};
+
+/// How often a reader may ask for more of a cell.
+const ROUNDS: usize = 16;
+/// Keys that one step through a shard asks for.
+const KEYS_AT_ONCE: &[u8] = b"1000";
+
+/// A cell as it was found: its root, if it exists, and some of its nodes.
+#[derive(Debug)]
+pub(super) struct Found {
+    root: Option<Bytes>,
+    nodes: HashMap<u32, Bytes>,
+}
+
+/// What is asked of one shard: cells by their index, and the places of all of them.
+struct Asked {
+    shard: u32,
+    indexes: Vec<usize>,
+    places: Vec<u8>,
+}
+
+impl Found {
+    /// Reads the answer of `lookup.lua`: the witness and the cells in the order of the keys.
+    pub(super) fn of_answer(value: Value) -> Result<(Value, Vec<Found>), Error> {
+        let Value::Array(fields) = value else { return Err(unexpected(&value)) };
+        let mut fields = fields.into_iter();
+        let witness = fields.next().unwrap_or(Value::Nil);
+        let mut found = Vec::with_capacity(fields.len() / 2);
+        while let (Some(root), Some(nodes)) = (fields.next(), fields.next()) {
+            let root = match root {
+                Value::BulkString(bytes) => Some(Bytes::from(bytes)),
+                Value::Nil => None,
+                other => return Err(unexpected(&other)),
+            };
+            found.push(Found { root, nodes: nodes_of(nodes)? });
+        }
+        Ok((witness, found))
+    }
+
+    /// The cell's tree, as far as it was found, without the tail.
+    pub(super) fn load<C: Cell>(&self, schema: &C::Schema, root: &Root) -> Result<C, CellError> {
+        let mut damage = None;
+        let mut fetch = |id: u32| {
+            let node = match id {
+                0 => root.node(),
+                id => self.nodes.get(&id).map(|value| layout::decode_node(id, value)).transpose(),
+            };
+            node.unwrap_or_else(|error| {
+                damage = Some(error);
+                None
+            })
+        };
+        let cell = C::load(schema, &mut fetch);
+        match damage {
+            Some(error) => Err(error),
+            None => cell,
+        }
+    }
+
+    /// The cell with its tail, to be read.
+    fn cell<C: Cell>(&self, schema: &C::Schema) -> Result<Option<C>, CellError> {
+        let Some(root) = &self.root else { return Ok(None) };
+        let root = Root::decode(root)?;
+        let mut cell = self.load::<C>(schema, &root)?;
+        cell.apply_encoded(schema, &root.tail, true)?;
+        Ok(Some(cell))
+    }
+}
+
+impl<C: Cell> Redis<C> {
+    pub(super) async fn read_cells(
+        &self,
+        space: &Space<C>,
+        keys: &[&[u8]],
+        want: &C::Want,
+        look: &mut (dyn for<'a> FnMut(usize, Option<&'a C>) -> Look + Send),
+    ) -> Result<(), Error> {
+        let first = C::places(&space.schema, want, C::tail_limit(&space.schema).rows);
+        let mut asked = self.by_shard(keys, &first);
+        let mut more: HashMap<usize, Vec<Place>> = HashMap::new();
+        for _ in 0..ROUNDS {
+            let seen: Vec<u64> = asked.iter().map(|asked| space.seen(asked.shard)).collect();
+            let calls: Vec<Call> =
+                asked.iter().map(|asked| self.lookup(space, keys, asked)).collect();
+            let answers = self.reads.run(&calls).await?;
+            let mut again = Vec::new();
+            for ((asked, seen), answer) in asked.iter().zip(seen).zip(answers) {
+                let (witness, cells) = Found::of_answer(answer.map_err(|f| f.into_error())?)?;
+                self.believe(space, asked.shard, &witness, seen).await?;
+                if cells.len() != asked.indexes.len() {
+                    return Err(unexpected(&witness));
+                }
+                for (&index, found) in asked.indexes.iter().zip(&cells) {
+                    if let Some(places) = show(space, index, found, look)? {
+                        let all = more.entry(index).or_insert_with(|| first.clone());
+                        all.extend(places);
+                        let places = layout::places_value(all);
+                        again.push(Asked { shard: asked.shard, indexes: vec![index], places });
+                    }
+                }
+            }
+            if again.is_empty() {
+                return Ok(());
+            }
+            asked = again;
+        }
+        Err(crate::online::insatiable(space.id))
+    }
+
+    fn by_shard(&self, keys: &[&[u8]], places: &[Place]) -> Vec<Asked> {
+        let mut shards: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (index, key) in keys.iter().enumerate() {
+            shards.entry(self.names.shard_of(key)).or_default().push(index);
+        }
+        let places = layout::places_value(places);
+        let asked = |(shard, indexes)| Asked { shard, indexes, places: places.clone() };
+        shards.into_iter().map(asked).collect()
+    }
+
+    fn lookup(&self, space: &Space<C>, keys: &[&[u8]], asked: &Asked) -> Call {
+        let mut args = Vec::with_capacity(1 + asked.indexes.len());
+        args.push(asked.places.clone());
+        args.extend(asked.indexes.iter().map(|&index| keys[index].to_vec()));
+        Call::script(Code::Lookup, self.shard_keys(space.id, asked.shard), args)
+    }
+
+    pub(super) async fn visit_keys(
+        &self,
+        space: &Space<C>,
+        visit: &mut (dyn for<'a> FnMut(&'a [u8]) + Send),
+    ) -> Result<(), Error> {
+        for shard in 0..self.names.shards() {
+            // Redis may give a key again while its table grows.
+            let mut visited: HashSet<Vec<u8>> = HashSet::new();
+            let mut cursor = b"0".to_vec();
+            loop {
+                let seen = space.seen(shard);
+                let args = vec![cursor, KEYS_AT_ONCE.to_vec()];
+                let call = Call::script(Code::Keys, self.shard_keys(space.id, shard), args);
+                let Value::Array(mut fields) = self.reads.call(call).await? else {
+                    return Err(unexpected(&Value::Nil));
+                };
+                let keys = fields.pop().unwrap_or(Value::Nil);
+                self.believe(space, shard, fields.first().unwrap_or(&Value::Nil), seen).await?;
+                for key in array(&keys)? {
+                    let Value::BulkString(key) = key else { return Err(unexpected(key)) };
+                    if visited.insert(key.clone()) {
+                        visit(key);
+                    }
+                }
+                cursor = text(fields.get(2).unwrap_or(&Value::Nil))?.into_bytes();
+                if cursor == b"0" {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn count_keys(&self, space: &Space<C>) -> Result<u64, Error> {
+        let shards: Vec<u32> = (0..self.names.shards()).collect();
+        let seen: Vec<u64> = shards.iter().map(|&shard| space.seen(shard)).collect();
+        let args = || vec![b"0".to_vec(), b"0".to_vec()];
+        let call =
+            |&shard: &u32| Call::script(Code::Keys, self.shard_keys(space.id, shard), args());
+        let calls: Vec<Call> = shards.iter().map(call).collect();
+        let mut total = 0;
+        for ((shard, seen), answer) in shards.iter().zip(seen).zip(self.reads.run(&calls).await?) {
+            let value = answer.map_err(|failure| failure.into_error())?;
+            let [witness, Value::Int(fields), ..] = array(&value)? else {
+                return Err(unexpected(&value));
+            };
+            self.believe(space, *shard, witness, seen).await?;
+            // The witness is a field, too.
+            total += u64::try_from(*fields).unwrap_or(0).saturating_sub(1);
+        }
+        Ok(total)
+    }
+}
+
+/// Shows a cell; the places that the reader needs as well, if any.
+fn show<C: Cell>(
+    space: &Space<C>,
+    index: usize,
+    found: &Found,
+    look: &mut (dyn for<'a> FnMut(usize, Option<&'a C>) -> Look + Send),
+) -> Result<Option<Vec<Place>>, Error> {
+    let in_cell = |source| Error::Cell { space: space.id, source };
+    let cell = found.cell::<C>(&space.schema).map_err(in_cell)?;
+    match look(index, cell.as_ref()) {
+        Look::More(places) if cell.is_some() => Ok(Some(places)),
+        Look::More(_) | Look::Done => Ok(None),
+    }
+}
+
+fn nodes_of(value: Value) -> Result<HashMap<u32, Bytes>, Error> {
+    let Value::Array(fields) = value else { return Err(unexpected(&value)) };
+    let mut nodes = HashMap::with_capacity(fields.len() / 2);
+    let mut fields = fields.into_iter();
+    while let (Some(id), Some(node)) = (fields.next(), fields.next()) {
+        let (Value::BulkString(id), Value::BulkString(node)) = (id, node) else {
+            return Err(unexpected(&Value::Nil));
+        };
+        let id: [u8; 4] = id.as_slice().try_into().map_err(|_| unexpected(&Value::Nil))?;
+        nodes.insert(u32::from_be_bytes(id), Bytes::from(node));
+    }
+    Ok(nodes)
+}
