@@ -8,7 +8,7 @@ use arrow::datatypes::{
     DataType, Date32Type, Field, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
 use asofdb_storage::key::{KeyPart, decode_key, encode_key_into};
-use asofdb_storage::online::{Embedded, OnlineStore};
+use asofdb_storage::online::Embedded;
 use asofdb_udfs::{Outputs, Timeline};
 use hashbrown::HashMap;
 use parking_lot::RwLock;

@@ -34,5 +34,5 @@ pub use layout::{Call, Events, Layout};
 pub use monoid::Partial;
 pub use sweep::{SpineRow, retained_from, sweep};
 pub use timeline::{
-    Entry, NodeImage, Outputs, Place, Timeline, descend, encode_rows, insert_places,
+    AsOf, Entry, NodeImage, Outputs, Place, Timeline, descend, encode_rows, insert_places,
 };

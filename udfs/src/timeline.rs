@@ -48,6 +48,24 @@ use crate::error::Error;
 use crate::kind::{Cell, cell_at};
 use crate::layout::{Events, Layout};
 
+/// As of when a timeline is read, and which of its events there are. Times are in microseconds
+/// since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AsOf {
+    /// The instant.
+    pub instant: i64,
+    /// Events with an earlier time have expired: they are as if they had never been. `i64::MIN` if
+    /// none have.
+    pub kept_from: i64,
+}
+
+impl From<i64> for AsOf {
+    /// As of an instant, with all events.
+    fn from(instant: i64) -> AsOf {
+        AsOf { instant, kept_from: i64::MIN }
+    }
+}
+
 /// All events of one key for one layout. Every call must be given the layout it was made for.
 #[derive(Debug)]
 pub struct Timeline {
@@ -172,30 +190,43 @@ impl Timeline {
         rows::each(layout, bytes, |order, cells| self.insert_cells(layout, order, cells, true))
     }
 
-    /// Appends the values as of `instant` of `calls` (indices into the layout) to `out`, which
+    /// Whether there are events at or before the instant.
+    ///
+    /// # Errors
+    ///
+    /// `NotLoaded` if stubs hide that: [`AsOf::places`] are needed.
+    pub fn has_events(&self, as_of: AsOf) -> Result<bool, Error> {
+        let root = self.root.as_ref();
+        let expired = window::rank(root, |time| time < as_of.kept_from)?;
+        Ok(window::rank(root, |time| time <= as_of.instant)? > expired)
+    }
+
+    /// Appends the values as of an instant of `calls` (indices into the layout) to `out`, which
     /// was made for the same calls.
     ///
     /// # Errors
     ///
     /// * `OutOfRange` if a sum does not fit its type; then the row is to be thrown away with `out`.
     /// * `NotLoaded` if stubs hide events that are looked at: see `places`. Nothing was appended.
-    /// * `Forgotten` if a window may reach events before `kept_from`. Nothing was appended.
+    /// * `Forgotten` if a window may reach events that were forgotten and that the caller does not
+    ///   leave out. Nothing was appended.
     pub fn read(
         &self,
         layout: &Layout,
-        instant: i64,
+        as_of: impl Into<AsOf>,
         calls: &[usize],
         out: &mut Outputs,
     ) -> Result<(), Error> {
         out.check(calls)?;
+        let as_of = as_of.into();
         let mut windows = window::Windows::new(layout);
         if self.partial || self.kept_from > i64::MIN {
             for &call in calls {
-                self.view(layout, instant, call, &mut windows)?.check_loaded()?;
+                self.view(layout, as_of, call, &mut windows)?.check_loaded()?;
             }
         }
         for (&call, output) in calls.iter().zip(out.columns()) {
-            let view = self.view(layout, instant, call, &mut windows)?;
+            let view = self.view(layout, as_of, call, &mut windows)?;
             view.measure().aggregate.read(&view, output)?;
         }
         Ok(())
@@ -205,14 +236,14 @@ impl Timeline {
     fn view<'w, 'a: 'w>(
         &'a self,
         layout: &'w Layout,
-        instant: i64,
+        as_of: AsOf,
         call: usize,
         windows: &'w mut window::Windows<'a>,
     ) -> Result<View<'w>, Error> {
         let (measure, frame) = layout.plan(call)?;
         let root = self.root.as_ref();
         let pieces = windows.of(frame, |pieces| {
-            let ranks = window::ranks(root, &layout.frames()[frame], instant, self.kept_from)?;
+            let ranks = window::ranks(root, &layout.frames()[frame], as_of, self.kept_from)?;
             root.map_or(Ok(()), |root| window::cut(root, ranks, i64::MIN, pieces))
         })?;
         Ok(View::new(pieces, measure, &layout.measures()[measure]))

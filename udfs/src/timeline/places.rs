@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Entry, Timeline, rows};
+use super::{AsOf, Entry, Timeline, rows};
 use crate::error::Error;
 use crate::frame::{Bound, Frame};
 use crate::kernel::Looks;
@@ -58,19 +58,23 @@ impl Timeline {
     /// `NoSuchCall`.
     pub fn places(
         layout: &Layout,
-        instant: i64,
+        as_of: impl Into<AsOf>,
         calls: &[usize],
         unsorted_rows: u64,
     ) -> Result<Vec<Place>, Error> {
+        let AsOf { instant, kept_from } = as_of.into();
         let mut places = BTreeSet::new();
+        if kept_from > i64::MIN {
+            places.insert(Place::At { time: kept_from, after: false });
+        }
         for &call in calls {
             let (measure, frame) = layout.plan(call)?;
             let looks = layout.measures()[measure].aggregate.looks();
             match &layout.frames()[frame] {
                 Frame::Range { start, end } => {
                     let first = match start {
-                        Bound::Unbounded => None,
-                        Bound::Preceding(start) => Some(start.before(instant)),
+                        Bound::Unbounded => (kept_from > i64::MIN).then_some(kept_from),
+                        Bound::Preceding(start) => Some(start.before(instant).max(kept_from)),
                     };
                     range_places(first, end.before(instant), looks, &mut places);
                 }
@@ -87,6 +91,16 @@ impl Timeline {
             }
         }
         Ok(places.into_iter().collect())
+    }
+}
+
+impl AsOf {
+    /// What [`Timeline::has_events`] needs.
+    pub fn places(self) -> Vec<Place> {
+        vec![
+            Place::At { time: self.kept_from, after: false },
+            Place::At { time: self.instant, after: true },
+        ]
     }
 }
 

@@ -10,6 +10,7 @@
 
 use smallvec::SmallVec;
 
+use super::AsOf;
 use super::chunk::Chunk;
 use super::node::{Inner, Node, below};
 use crate::error::Error;
@@ -59,13 +60,15 @@ impl<'a> Windows<'a> {
 /// The pieces of a window, from the first to the last.
 pub(super) type Pieces<'a> = SmallVec<[Piece<'a>; 12]>;
 
-/// The ranks of the first event of a window and of the one after its last.
+/// The ranks of the first event of a window and of the one after its last, of a tree that has
+/// forgotten what is before `kept_from`.
 pub(super) fn ranks(
     root: Option<&Node>,
     frame: &Frame,
-    instant: i64,
+    as_of: AsOf,
     kept_from: i64,
 ) -> Result<(u64, u64), Error> {
+    let AsOf { instant, kept_from: floor } = as_of;
     let forgotten = Err(Error::Forgotten { kept_from });
     match frame {
         Frame::Range { start, end } => {
@@ -74,13 +77,14 @@ pub(super) fn ranks(
                 Bound::Unbounded => i64::MIN,
                 Bound::Preceding(start) => start.before(instant),
             };
+            let first = first.max(floor);
             if first < kept_from {
                 return forgotten;
             }
             let to = rank(root, |time| time <= last)?;
-            let from = match start {
-                Bound::Unbounded => 0,
-                Bound::Preceding(_) => rank(root, |time| time < first)?,
+            let from = match (start, first) {
+                (Bound::Unbounded, i64::MIN) => 0,
+                _ => rank(root, |time| time < first)?,
             };
             Ok((from.min(to), to))
         }
@@ -88,16 +92,21 @@ pub(super) fn ranks(
             let after = rank(root, |time| time <= instant)?;
             let wanted = start.map_or(u64::MAX, |start| start.saturating_add(1));
             let from = after.saturating_sub(wanted);
-            if kept_from > i64::MIN && (after < wanted || time_at(root, from)? < kept_from) {
+            if kept_from > floor && (after < wanted || time_at(root, from)? < kept_from) {
                 return forgotten;
             }
-            Ok((from, after.saturating_sub(*end)))
+            let from = match floor {
+                i64::MIN => from,
+                _ => from.max(rank(root, |time| time < floor)?),
+            };
+            let to = after.saturating_sub(*end);
+            Ok((from.min(to), to))
         }
     }
 }
 
 /// The number of events before the first whose time is not `before`.
-fn rank(root: Option<&Node>, before: impl Fn(i64) -> bool) -> Result<u64, Error> {
+pub(super) fn rank(root: Option<&Node>, before: impl Fn(i64) -> bool) -> Result<u64, Error> {
     let Some(mut node) = root else { return Ok(0) };
     let (mut rank, mut after, mut last) = (0, i64::MIN, i64::MAX);
     loop {

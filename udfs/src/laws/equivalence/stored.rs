@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::*;
-use crate::{NodeImage, Place, bind, descend, encode_rows, insert_places};
+use crate::{AsOf, NodeImage, Place, bind, descend, encode_rows, insert_places};
 
 mod damage;
 mod forgetting;

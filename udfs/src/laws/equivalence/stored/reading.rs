@@ -6,7 +6,7 @@ use super::*;
 fn read(
     store: &Store,
     layout: &Layout,
-    (calls, instant): (&[usize], i64),
+    (calls, as_of): (&[usize], AsOf),
     (tail, tail_rows): (&[u8], u64),
     needed: &mut BTreeSet<u32>,
 ) -> Result<Vec<Option<Datum>>, Error> {
@@ -16,13 +16,13 @@ fn read(
         call.aggregate.name().ends_with("_value")
             && (call.filter.is_some() || call.aggregate.meta().ignore_nulls)
     };
-    let mut places = Timeline::places(layout, instant, calls, tail_rows).unwrap();
+    let mut places = Timeline::places(layout, as_of, calls, tail_rows).unwrap();
     for _ in 0..20 {
         let found = store.find(&places);
         let mut timeline = store.load_only(layout, &found);
         timeline.overlay(layout, tail).unwrap();
         let mut out = Outputs::new(layout, calls);
-        match timeline.read(layout, instant, calls, &mut out) {
+        match timeline.read(layout, as_of, calls, &mut out) {
             Err(Error::NotLoaded { from, to }) => {
                 assert!(calls.iter().any(searches), "places of {calls:?} do not suffice");
                 assert!(out.finish()?.iter().all(|array| array.is_empty()), "half a row");
@@ -70,15 +70,68 @@ proptest! {
                 all.iter().map(|&call| ask(&memory, &layout, call, instant)).collect();
             if apart {
                 for &call in &all {
-                    let asked = ([call], instant);
-                    let asked = (&asked.0[..], asked.1);
+                    let asked = (&[call][..], instant.into());
                     let value = read(&store, &layout, asked, tail, &mut BTreeSet::new());
                     let value = value.map(|values| values[0].clone());
                     assert_eq!(value, expected[call], "{:?} {instant}", layout.calls()[call]);
                 }
             } else if let Ok(expected) = expected.into_iter().collect::<Result<Vec<_>, _>>() {
-                let values = read(&store, &layout, (&all, instant), tail, &mut BTreeSet::new());
+                let values = read(&store, &layout, (&all, instant.into()), tail, &mut BTreeSet::new());
                 assert_eq!(values, Ok(expected), "as of {instant}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// What has expired is as if it had never been, whether or not it was forgotten, in memory as
+    /// in a store of which no more than the places is loaded.
+    #[test]
+    fn expired_events_are_as_if_they_had_never_been(
+        batches in history(9),
+        tail in batch(40),
+        frames in frames(),
+        instants in instants(),
+        kept_from in prop_oneof![4 => -5..910_i64, 1 => 900..1_500_i64],
+        forgets in any::<bool>(),
+    ) {
+        let layout = some_layout(&frames);
+        let arrivals: Vec<_> = batches.into_iter().flatten().chain(tail.clone()).collect();
+        let events = events_of(&arrivals);
+        let all = rows(0..arrivals.len());
+        let (stored, laid_over) = all.split_at(arrivals.len() - tail.len());
+        let kept: Vec<u32> =
+            all.iter().copied().filter(|row| arrivals[*row as usize].0 >= kept_from).collect();
+        let mut rest = Timeline::new(&layout);
+        rest.insert_rows(&layout, &events, &kept).unwrap();
+        let (mut memory, mut store) = (Timeline::new(&layout), Store::default());
+        memory.insert_rows(&layout, &events, stored).unwrap();
+        if forgets {
+            memory.forget_before(kept_from - 7).unwrap();
+        }
+        store.write(&layout, &mut memory);
+        memory.insert_rows(&layout, &events, laid_over).unwrap();
+        let bytes = encode(&layout, &events, laid_over);
+        let tail = (bytes.as_slice(), laid_over.len() as u64);
+        for &instant in &instants {
+            let as_of = AsOf { instant, kept_from };
+            let some = arrivals.iter().any(|(time, _)| (kept_from..=instant).contains(time));
+            assert_eq!(memory.has_events(as_of), Ok(some));
+            let mut loaded = store.load_only(&layout, &store.find(&as_of.places()));
+            loaded.overlay(&layout, &bytes).unwrap();
+            assert_eq!(loaded.has_events(as_of), Ok(some));
+            for call in 0..layout.calls().len() {
+                let expected = ask(&rest, &layout, call, instant);
+                let mut out = Outputs::new(&layout, &[call]);
+                let read_all = memory.read(&layout, as_of, &[call], &mut out);
+                let value = read_all.and_then(|()| Ok(datum::datum(&out.finish()?[0], 0)));
+                assert_eq!(value, expected, "{:?} {as_of:?}", layout.calls()[call]);
+                let asked = (&[call][..], as_of);
+                let value = read(&store, &layout, asked, tail, &mut BTreeSet::new());
+                let value = value.map(|values| values[0].clone());
+                assert_eq!(value, expected, "stored: {:?} {as_of:?}", layout.calls()[call]);
             }
         }
     }
@@ -103,7 +156,7 @@ fn a_window_needs_the_paths_to_its_ends() {
     let call = |n: &str| layout.calls().iter().position(|call| name(n, call)).unwrap();
     for (call, most) in [(call("sum"), 8), (call("first_value"), 8), (call("last_value"), 9)] {
         let mut needed = BTreeSet::new();
-        read(&store, &layout, (&[call], 3_300), (&[], 0), &mut needed).unwrap();
+        read(&store, &layout, (&[call], 3_300.into()), (&[], 0), &mut needed).unwrap();
         // The root, two leaves, the inner nodes above them; for the last event maybe one more.
         assert!(needed.len() <= most, "{needed:?}");
         assert!(needed.len() < store.nodes.len() / 4);
