@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use arrow::array::Float64Array;
 use arrow::datatypes::DataType;
-use asofdb_storage::online::{Embedded, OnlineStore};
+use asofdb_storage::online::Embedded;
 use asofdb_udfs::{
     Bound, Call, Events as Columns, Frame, Interval, Layout, Outputs, Timeline, bind,
 };

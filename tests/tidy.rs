@@ -79,8 +79,8 @@ const MENTIONS: &[(&str, &[&str])] = &[
     ("asofdb_udfs::", &["udfs/", "planner/src/", "server/src/sqlstate.rs", "benches/"]),
     ("asofdb_storage::", &["storage/", "planner/src/", "server/src/sqlstate.rs", "benches/"]),
     ("CatalogFile", &["storage/", "planner/src/database.rs"]),
-    ("std::net", &["server/", "tests/", "benches/"]),
-    ("tokio::net", &["server/", "tests/", "benches/"]),
+    ("std::net", &["server/", "storage/tests/", "tests/", "benches/"]),
+    ("tokio::net", &["server/", "storage/tests/", "tests/", "benches/"]),
     ("std::fs", &["storage/", "planner/src/", "server/", "tests/", "benches/"]),
     ("RandomState", &["storage/src/"]),
 ];
