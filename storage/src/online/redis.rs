@@ -50,6 +50,8 @@ use crate::error::Error;
 pub struct Redis<C: Cell> {
     database: String,
     names: Names,
+    /// Whether calls that name several slots are refused.
+    cluster: bool,
     /// Reads do not wait behind large writes.
     reads: Connection,
     writes: Connection,
@@ -105,6 +107,7 @@ impl<C: Cell> Redis<C> {
         Ok(Redis {
             database: database.to_owned(),
             names: Names::new(&options.prefix, options.shards),
+            cluster: options.nodes()?.1,
             reads: Connection::new(options)?,
             writes: Connection::new(options)?,
             spaces: RwLock::default(),

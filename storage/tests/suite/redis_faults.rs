@@ -310,3 +310,37 @@ async fn an_event_with_many_keys_takes_one_round_trip() {
     // A script for each shard, and what the scripts and this question call themselves.
     assert!(server.info("total_commands_processed") - before < 8 * 6);
 }
+
+/// The script itself: between a batch that makes a tail too long and its fold there is a moment in
+/// which a fold from before, that Redis executes late, would find enough of a tail to cut off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fold_that_is_late_changes_nothing() {
+    const CODE: &str = include_str!("../../src/online/redis/fold.lua");
+    let server = RedisServer::start();
+    let store = open(server.url()).await;
+    ready(&store, 1, 1).await;
+    let events: Vec<_> = (1..4).map(|p| event(b"k", 1, p, 1)).collect();
+    live(&store, 1, (1, 4), &events).await.unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*:c").query(&mut server.client()).unwrap();
+    let field = |key: &String, field: &str| -> Option<Vec<u8>> {
+        redis::cmd("HGET").arg(key).arg(field).query(&mut server.client()).unwrap()
+    };
+    let key = keys.iter().find(|key| field(key, "k").is_some()).unwrap();
+    let witness = field(key, "").unwrap();
+    let fold = |before: u32| -> String {
+        let tree = [&[1, 0, 0, 0, 8][..], &(before + 1).to_be_bytes(), b"tree"].concat();
+        let mut command = redis::cmd("EVAL");
+        command.arg(CODE).arg(2).arg(key).arg(key.replace(":c", ":n"));
+        command.arg(&witness[1..17]).arg(&witness[17..25]).arg("k").arg(&before.to_be_bytes()[..]);
+        command.arg(24).arg(tree).arg(0);
+        let answer: Vec<String> = command.query(&mut server.client()).unwrap();
+        answer[0].clone()
+    };
+    assert_eq!(fold(5), "CHANGED");
+    assert_eq!(fold(0), "OK");
+    let folded = field(key, "k").unwrap();
+    assert_eq!(folded.len(), 5 + 8 + 2 * 24, "two events are left in the tail");
+    assert_eq!(fold(0), "DONE");
+    assert_eq!(fold(7), "CHANGED");
+    assert_eq!(field(key, "k").unwrap(), folded);
+}

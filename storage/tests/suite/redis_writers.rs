@@ -14,7 +14,7 @@ use crate::redis_server::{Proxy, RedisServer};
 type Store = Redis<TestCell>;
 
 /// The commands that an ACL user needs, on the keys and with the prefix that it is given.
-const RULES: &str = "~asofdb:* -@all +evalsha +eval +hget +hmget +hset +hdel +hlen +hscan +unlink \
+pub const RULES: &str = "~asofdb:* -@all +evalsha +eval +hget +hmget +hset +hdel +hlen +hscan +unlink \
                      +smembers +sadd +srem +time +info";
 
 fn short_lease(holder: &str) -> Writer {
@@ -402,4 +402,20 @@ async fn spaces_that_nobody_knows_are_found_and_dropped() {
     store.drop_space(70_000).await.unwrap();
     let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.client()).unwrap();
     assert_eq!(left, ["asofdb:{database}"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_of_one_server_are_apart() {
+    let server = RedisServer::start();
+    let first = open(format!("{}1", server.url())).await;
+    let second = open(format!("{}2", server.url())).await;
+    for (store, amount) in [(&first, 1), (&second, 2)] {
+        ready(store, 1, 1).await;
+        live(store, 1, (1, 2), &[event(b"k", 1, 1, amount)]).await.unwrap();
+    }
+    let zeroth = Store::open_reader(&options(server.url()), "db-1").await.unwrap();
+    zeroth.create_space(1, Arc::default()).await.unwrap();
+    assert!(matches!(ask(&zeroth, 1, &[b"k"], ALL).await, Err(Error::StateLost { .. })));
+    assert_eq!(sum(&first, 1, b"k").await, Some(1));
+    assert_eq!(sum(&second, 1, b"k").await, Some(2));
 }

@@ -63,15 +63,17 @@ impl<C: Cell> Redis<C> {
             let mut places = C::paths_of(&space.schema, &root.tail).map_err(in_cell)?;
             // In order, all events of a leaf take one way.
             places.sort_by_key(order);
-            let args = vec![layout::places_value(&places), cell.key.clone()];
+            let args = vec![layout::places_value(&places), b"1".to_vec(), cell.key.clone()];
             calls.push(Call::script(Code::Lookup, self.shard_keys(space.id, *shard), args));
         }
         let mut folds = Vec::with_capacity(cells.len());
         for (((shard, cell), root), answer) in
             cells.iter().zip(&roots).zip(self.writes.run(&calls).await?)
         {
-            let (_, mut found) = Found::of_answer(answer.map_err(|f| f.into_error())?)?;
-            let Some(found) = found.pop() else { return Err(unexpected(&Value::Nil)) };
+            let answer = Found::of_answer(answer.map_err(|f| f.into_error())?)?.pop();
+            let Some(found) = answer.and_then(|(_, mut cells)| cells.pop()) else {
+                return Err(unexpected(&Value::Nil));
+            };
             let args = self.fold_args(space, cell, root, &found).map_err(in_cell)?;
             folds.push(Call::script(Code::Fold, self.shard_keys(space.id, *shard), args));
         }

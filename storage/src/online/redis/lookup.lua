@@ -1,7 +1,8 @@
--- Reads cells of one shard, and of each the nodes on the ways to some places.
--- KEYS: cells, nodes
--- ARGV: places (layout.rs, places_value), then keys
--- Reply: {witness, root, {id, node, id, node, ...}, root, {...}, ...}; a missing value is nil.
+-- Reads cells of one or many shards, and of each the nodes on the ways to some places.
+-- KEYS: cells, nodes, of each shard
+-- ARGV: places (layout.rs, places_value), then for each shard the number of its keys, and the keys
+-- Reply: for each shard {witness, root, {id, node, id, node, ...}, root, {...}, ...}; a missing
+--        value is nil.
 -- Numbers of eight bytes are pairs of halves: a double has 53 bits, strings are in the locale's order.
 local read = struct.unpack
 local entry_bytes = 28
@@ -63,8 +64,8 @@ local function rows_of(value, base, index)
   return r1 * 4294967296 + r2
 end
 
--- One cell: `value` is the image of node 0, or the root with node 0 at `start`.
-local function cell(key, value, start)
+-- The nodes of one cell, whose root value has node 0 at `start`.
+local function cell(nodes_key, key, value, start)
   local found = {}
   local prefix = struct.pack('>I4', #key) .. key
   local seen = {}
@@ -72,7 +73,7 @@ local function cell(key, value, start)
     local id = string.sub(value, base + entry_bytes * index - 4, base + entry_bytes * index - 1)
     local node = seen[id]
     if node == nil then
-      node = redis.call('HGET', KEYS[2], prefix .. id)
+      node = redis.call('HGET', nodes_key, prefix .. id)
       seen[id] = node
       if node then
         found[#found + 1] = id
@@ -162,20 +163,34 @@ local function cell(key, value, start)
   return found
 end
 
-local fields = {''}
-local reply = {}
-local step = 1000
-for first = 2, math.max(2, #ARGV), step do
-  for i = first, math.min(first + step - 1, #ARGV) do fields[#fields + 1] = ARGV[i] end
-  local values = redis.call('HMGET', KEYS[1], unpack(fields))
-  reply[1] = values[1]
-  for i = 2, #fields do
-    local root = values[i]
-    reply[#reply + 1] = root
-    local nodes = {}
-    if root and #places > 0 and read('>I4', root, 2) > 0 then nodes = cell(fields[i], root, 10) end
-    reply[#reply + 1] = nodes
-  end
-  fields = {''}
+-- One shard, whose keys are ARGV[first..last].
+local function shard(cells_key, nodes_key, first, last)
+  local reply = {}
+  local step = 1000
+  repeat
+    local fields = {''}
+    for i = first, math.min(first + step - 1, last) do fields[#fields + 1] = ARGV[i] end
+    local values = redis.call('HMGET', cells_key, unpack(fields))
+    reply[1] = values[1]
+    for i = 2, #fields do
+      local root = values[i]
+      local nodes = {}
+      if root and #places > 0 and read('>I4', root, 2) > 0 then
+        nodes = cell(nodes_key, fields[i], root, 10)
+      end
+      reply[#reply + 1] = root
+      reply[#reply + 1] = nodes
+    end
+    first = first + step
+  until first > last
+  return reply
 end
-return reply
+
+local replies = {}
+local first = 2
+for i = 1, #KEYS, 2 do
+  local count = tonumber(ARGV[first])
+  replies[#replies + 1] = shard(KEYS[i], KEYS[i + 1], first + 1, first + count)
+  first = first + 1 + count
+end
+return replies

@@ -1,8 +1,8 @@
 //! Reading cells, and going through keys.
 //!
-//! A lookup is one call for each shard that has some of its keys, all in one pipeline: the shard's
-//! witness, the cells' roots, and the nodes on the ways to the places that the reader wants. If a
-//! reader finds that it needs more of a cell, that cell is read again with all its places: it may
+//! A lookup reads, of each shard that has some of its keys, the witness, the cells' roots, and the
+//! nodes on the ways to the places that the reader wants. One call does this for many shards, or, in
+//! a cluster, for one; all calls are in one pipeline. If a reader finds that it needs more of a cell, that cell is read again with all its places: it may
 //! have been folded in between, so nothing is kept from before.
 
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ use crate::online::cell::{Cell, CellError, Look, Place};
 
 /// How often a reader may ask for more of a cell.
 const ROUNDS: usize = 16;
+/// Keys of one call; others wait for Redis meanwhile.
+const KEYS_IN_CALL: usize = 256;
 /// Keys that one step through a shard asks for.
 const KEYS_AT_ONCE: &[u8] = b"1000";
 
@@ -39,8 +41,14 @@ struct Asked {
 }
 
 impl Found {
-    /// Reads the answer of `lookup.lua`: the witness and the cells in the order of the keys.
-    pub(super) fn of_answer(value: Value) -> Result<(Value, Vec<Found>), Error> {
+    /// Reads the answer of `lookup.lua`: for each shard its witness and its cells in the order of the
+    /// keys.
+    pub(super) fn of_answer(value: Value) -> Result<Vec<(Value, Vec<Found>)>, Error> {
+        let Value::Array(shards) = value else { return Err(unexpected(&value)) };
+        shards.into_iter().map(Found::of_shard).collect()
+    }
+
+    fn of_shard(value: Value) -> Result<(Value, Vec<Found>), Error> {
         let Value::Array(fields) = value else { return Err(unexpected(&value)) };
         let mut fields = fields.into_iter();
         let witness = fields.next().unwrap_or(Value::Nil);
@@ -99,12 +107,18 @@ impl<C: Cell> Redis<C> {
         let mut more: HashMap<usize, Vec<Place>> = HashMap::new();
         for _ in 0..ROUNDS {
             let seen: Vec<u64> = asked.iter().map(|asked| space.seen(asked.shard)).collect();
+            let groups = self.groups(&asked);
             let calls: Vec<Call> =
-                asked.iter().map(|asked| self.lookup(space, keys, asked)).collect();
-            let answers = self.reads.run(&calls).await?;
+                groups.iter().map(|group| self.lookup(space, keys, group)).collect();
+            let mut shards = Vec::with_capacity(asked.len());
+            for answer in self.reads.run(&calls).await? {
+                shards.extend(Found::of_answer(answer.map_err(|f| f.into_error())?)?);
+            }
+            if shards.len() != asked.len() {
+                return Err(unexpected(&Value::Nil));
+            }
             let mut again = Vec::new();
-            for ((asked, seen), answer) in asked.iter().zip(seen).zip(answers) {
-                let (witness, cells) = Found::of_answer(answer.map_err(|f| f.into_error())?)?;
+            for ((asked, seen), (witness, cells)) in asked.iter().zip(seen).zip(shards) {
                 self.believe(space, asked.shard, &witness, seen).await?;
                 if cells.len() != asked.indexes.len() {
                     return Err(unexpected(&witness));
@@ -132,15 +146,38 @@ impl<C: Cell> Redis<C> {
             shards.entry(self.names.shard_of(key)).or_default().push(index);
         }
         let places = layout::places_value(places);
-        let asked = |(shard, indexes)| Asked { shard, indexes, places: places.clone() };
-        shards.into_iter().map(asked).collect()
+        let mut asked = Vec::with_capacity(shards.len());
+        for (shard, indexes) in shards {
+            for indexes in indexes.chunks(KEYS_IN_CALL) {
+                asked.push(Asked { shard, indexes: indexes.to_vec(), places: places.clone() });
+            }
+        }
+        asked
     }
 
-    fn lookup(&self, space: &Space<C>, keys: &[&[u8]], asked: &Asked) -> Call {
-        let mut args = Vec::with_capacity(1 + asked.indexes.len());
-        args.push(asked.places.clone());
-        args.extend(asked.indexes.iter().map(|&index| keys[index].to_vec()));
-        Call::script(Code::Lookup, self.shard_keys(space.id, asked.shard), args)
+    /// What goes into one call: the same places in any shards, or in one of a cluster.
+    fn groups<'a>(&self, asked: &'a [Asked]) -> Vec<&'a [Asked]> {
+        let mut keys = 0;
+        let together = |a: &Asked, b: &Asked| {
+            keys += a.indexes.len();
+            let same = !self.cluster && a.places == b.places && keys < KEYS_IN_CALL;
+            if !same {
+                keys = 0;
+            }
+            same
+        };
+        asked.chunk_by(together).collect()
+    }
+
+    fn lookup(&self, space: &Space<C>, keys: &[&[u8]], group: &[Asked]) -> Call {
+        let places = group.first().map_or_else(Vec::new, |asked| asked.places.clone());
+        let mut args = vec![places];
+        for asked in group {
+            args.push(asked.indexes.len().to_string().into_bytes());
+            args.extend(asked.indexes.iter().map(|&index| keys[index].to_vec()));
+        }
+        let names = group.iter().flat_map(|asked| self.shard_keys(space.id, asked.shard));
+        Call::Script { code: Code::Lookup, keys: names.collect(), args }
     }
 
     pub(super) async fn visit_keys(

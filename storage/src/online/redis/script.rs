@@ -51,13 +51,13 @@ fn script(code: Code) -> &'static Script {
 pub(super) enum Call {
     /// A command.
     Plain(Cmd),
-    /// A script with two keys.
-    Script { code: Code, keys: [Vec<u8>; 2], args: Vec<Vec<u8>> },
+    /// A script. In a cluster its keys have one slot.
+    Script { code: Code, keys: Vec<Vec<u8>>, args: Vec<Vec<u8>> },
 }
 
 impl Call {
     pub(super) fn script(code: Code, keys: [Vec<u8>; 2], args: Vec<Vec<u8>>) -> Call {
-        Call::Script { code, keys, args }
+        Call::Script { code, keys: keys.into(), args }
     }
 
     /// The command; `whole` sends a script's text instead of its hash, which also loads it.
@@ -75,8 +75,8 @@ impl Call {
             command.arg(script(code).get_hash());
             command
         };
-        command.arg(keys.len()).arg(&keys[0]).arg(&keys[1]);
-        args.iter().for_each(|arg| {
+        command.arg(keys.len());
+        keys.iter().chain(args).for_each(|arg| {
             command.arg(arg);
         });
         command
