@@ -320,7 +320,9 @@ impl History {
         let data = below(&self.inner.prefix, DATA);
         let mut found = HashMap::new();
         for object in self.inner.target.list(&data).await? {
-            found.insert(object.location, object.size);
+            if is_ours(&object.location) {
+                found.insert(object.location, object.size);
+            }
         }
         for file in manifest.all_files() {
             let location = self.location(file);
@@ -476,6 +478,17 @@ async fn load(
 /// The paths of the files of `manifest`.
 fn names(manifest: &Manifest) -> HashSet<&str> {
     manifest.all_files().map(|file| file.path.as_str()).collect()
+}
+
+/// Whether a file's name is one that [`History::writer`] gives: what else is there stays.
+fn is_ours(location: &Path) -> bool {
+    let name = location.filename().unwrap_or_default();
+    let Some((generation, rest)) = name.split_once('-') else { return false };
+    let nonce = rest.strip_suffix(".tmp").unwrap_or(rest).strip_suffix(".parquet");
+    let is_number = |text: &str, length| {
+        text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    is_number(generation, 10) && nonce.is_some_and(|nonce| is_number(nonce, 16))
 }
 
 /// The path of `name`, which may have several parts, below `prefix`.

@@ -163,13 +163,15 @@ async fn what_a_crash_left_is_deleted_at_open() {
         "data/stream1/0000000002-0000000000000000.parquet.tmp",
         "data/stream1/0000000002-0000000000000000.parquet",
         "data/dropped/0000000001-0000000000000000.parquet",
-        "data/deep/deeper/deepest.parquet.tmp",
+        "data/deep/deeper/0000000001-0000000000000000.parquet.tmp",
         "data/0000000001-0000000000000000.parquet",
     ] {
         garbage.push(put(dir.path(), name));
     }
     let mut others = vec![dir.path().join(&manifest.files(1)[0].path)];
-    others.extend(["notes.txt", "other/data/file.parquet"].map(|name| put(dir.path(), name)));
+    let foreign =
+        ["notes.txt", "other/data/file.parquet", "data/lake/part-0.parquet", "data/x.tmp"];
+    others.extend(foreign.map(|name| put(dir.path(), name)));
     let history = History::open_local(dir.path(), OWNER).await.unwrap();
     assert_eq!(history.manifest(), manifest);
     for path in garbage {

@@ -2,8 +2,9 @@
 //!
 //! A lookup reads, of each shard that has some of its keys, the witness, the cells' roots, and the
 //! nodes on the ways to the places that the reader wants. One call does this for many shards, or, in
-//! a cluster, for one; all calls are in one pipeline. If a reader finds that it needs more of a cell, that cell is read again with all its places: it may
-//! have been folded in between, so nothing is kept from before.
+//! a cluster, for one; all calls are in one pipeline. If a reader finds that it needs more of a
+//! cell, that cell is read again with all its places: it may have been folded in between, so
+//! nothing is kept from before.
 
 use std::collections::BTreeMap;
 
