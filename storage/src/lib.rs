@@ -33,4 +33,4 @@ pub use history::{
 pub use identity::identity;
 pub use key::{KeyPart, decode_key, encode_key, encode_key_into};
 pub use log::{Entry, Log, LogOptions, Record, Recovery, TornTail};
-pub use online::{Cell, CellError, Embedded, EmbeddedStore, OnlineStore, Redis, RedisOptions};
+pub use online::{Embedded, OnlineOptions, OnlineStore, RedisOptions};

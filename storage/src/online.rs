@@ -18,6 +18,7 @@ mod conformance;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use cell::{Cell, CellError, Entry, Look, Node, Place, TailLimit};
 pub use embedded::Embedded;
@@ -161,6 +162,63 @@ pub trait OnlineStore<C: Cell>: Send + Sync {
     /// # Errors
     /// As [`read`](Self::read).
     async fn len(&self, space: u32) -> Result<u64, Error>;
+
+    /// The spaces that the store holds from before this process, known here or not.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`], [`Error::StoreDenied`].
+    async fn stored_spaces(&self) -> Result<Vec<u32>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Keeps this process the one that writes; to be called a few times in every [`LEASE`]. Says
+    /// whether the store may have become another since the last call, so that the writer should
+    /// ask for the coverage of its spaces.
+    ///
+    /// # Errors
+    /// [`Error::StateFenced`] if another process has taken over: writing has to stop.
+    /// [`Error::StoreUnavailable`].
+    async fn upkeep(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// Lets another process write from now on.
+    ///
+    /// # Errors
+    /// As [`upkeep`](Self::upkeep).
+    async fn release(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// How long others wait after the process that writes was last heard of.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// Where online state is.
+#[derive(Debug, Clone, Default)]
+pub enum OnlineOptions {
+    /// In the memory of this process.
+    #[default]
+    Embedded,
+    /// In Redis.
+    Redis(RedisOptions),
+}
+
+/// Opens a store for writing. `database` is the database's identity and `holder` a name of this
+/// server that stays the same when it is restarted.
+///
+/// # Errors
+/// Those of [`Redis::open_writer`].
+pub async fn open<C: Cell>(
+    options: &OnlineOptions,
+    (database, holder): (&str, &str),
+) -> Result<Arc<dyn OnlineStore<C>>, Error> {
+    let OnlineOptions::Redis(options) = options else {
+        return Ok(Arc::new(EmbeddedStore::new()));
+    };
+    let writer =
+        Writer { database: database.to_owned(), holder: holder.to_owned(), lease: LEASE };
+    Ok(Arc::new(Redis::open_writer(options, &writer).await?))
 }
 
 /// The parts in which the live positions up to `until` (exclusive) are to be replayed, so that no

@@ -125,7 +125,14 @@ pub trait Cell: Send + Sync + Sized + 'static {
 
     /// Appends the events as bytes. Changes are concatenated as they come: they must be readable
     /// one after the other.
-    fn encode_change(schema: &Self::Schema, change: &Self::Change, out: &mut Vec<u8>);
+    ///
+    /// # Errors
+    /// The events do not fit the schema; `out` is as before.
+    fn encode_change(
+        schema: &Self::Schema,
+        change: &Self::Change,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CellError>;
 
     /// Adds the events of a tail: to the tree, whose [`paths_of`](Self::paths_of) were loaded; or,
     /// `for_reading`, beside a tree of which only the reader's places were loaded.

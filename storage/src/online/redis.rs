@@ -31,6 +31,7 @@ mod witness;
 mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
@@ -59,6 +60,8 @@ pub struct Redis<C: Cell> {
     /// The generation whose witnesses are believed; a reader learns it from the database's record.
     generation: Mutex<Option<Generation>>,
     writing: Option<Writing>,
+    /// How many connections there had been at the last upkeep.
+    seen: AtomicU64,
 }
 
 impl<C: Cell> std::fmt::Debug for Redis<C> {
@@ -99,6 +102,7 @@ impl<C: Cell> Redis<C> {
         store.writing = Some(writing);
         *store.generation.lock() = Some(generation);
         store.stamp_everything().await?;
+        store.seen = store.connections().into();
         Ok(store)
     }
 
@@ -113,6 +117,7 @@ impl<C: Cell> Redis<C> {
             spaces: RwLock::default(),
             generation: Mutex::new(None),
             writing: None,
+            seen: AtomicU64::new(0),
         })
     }
 
@@ -158,7 +163,7 @@ impl<C: Cell> OnlineStore<C> for Redis<C> {
     ) -> Result<(), Error> {
         super::check_keys(changes.iter().map(|(key, _)| key.as_slice()))?;
         let space = self.space(space)?;
-        let changes = self.encode(&space, &changes);
+        let changes = self.encode(&space, &changes)?;
         self.apply_encoded(&space, lane, changes).await
     }
 
@@ -205,5 +210,19 @@ impl<C: Cell> OnlineStore<C> for Redis<C> {
     async fn len(&self, space: u32) -> Result<u64, Error> {
         let space = self.space(space)?;
         self.count_keys(&space).await
+    }
+
+    async fn stored_spaces(&self) -> Result<Vec<u32>, Error> {
+        Redis::stored_spaces(self).await
+    }
+
+    async fn upkeep(&self) -> Result<bool, Error> {
+        self.renew().await?;
+        let made = self.connections();
+        Ok(self.seen.swap(made, Ordering::AcqRel) != made)
+    }
+
+    async fn release(&self) -> Result<(), Error> {
+        Redis::release(self).await
     }
 }

@@ -285,8 +285,13 @@ impl Cell for TestCell {
         self.insert(schema, *change)
     }
 
-    fn encode_change(schema: &Schema, change: &Event, out: &mut Vec<u8>) {
+    fn encode_change(
+        schema: &Schema,
+        change: &Event,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CellError> {
         encode(change, schema.padding, out);
+        Ok(())
     }
 
     fn apply_encoded(

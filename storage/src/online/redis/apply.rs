@@ -52,16 +52,21 @@ enum Applied {
 }
 
 impl<C: Cell> Redis<C> {
-    pub(super) fn encode(&self, space: &Space<C>, changes: &[(Vec<u8>, C::Change)]) -> Encoded {
+    pub(super) fn encode(
+        &self,
+        space: &Space<C>,
+        changes: &[(Vec<u8>, C::Change)],
+    ) -> Result<Encoded, Error> {
         let mut by_key: HashMap<&[u8], Vec<u8>> = HashMap::new();
         for (key, change) in changes {
-            C::encode_change(&space.schema, change, by_key.entry(key).or_default());
+            C::encode_change(&space.schema, change, by_key.entry(key).or_default())
+                .map_err(|source| Error::Cell { space: space.id, source })?;
         }
         let mut encoded = Encoded::new();
         for (key, bytes) in by_key {
             encoded.entry(self.names.shard_of(key)).or_default().push((key.to_vec(), bytes));
         }
-        encoded
+        Ok(encoded)
     }
 
     pub(super) async fn apply_encoded(
