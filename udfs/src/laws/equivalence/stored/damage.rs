@@ -132,7 +132,7 @@ fn bits_of_no_column_are_refused() {
     encode_rows(&layout, &events, &[0], &mut bytes).unwrap();
     // One event, at time 0 and position 0; a bit for a column that is not NULL; true.
     assert_eq!(bytes, [1, 0, 0, 1, 1]);
-    let mut insert = |at: usize, value: u8| {
+    let insert = |at: usize, value: u8| {
         let mut broken = bytes.clone();
         broken[at] = value;
         is_damaged(&Timeline::new(&layout).insert_encoded(&layout, &broken))
