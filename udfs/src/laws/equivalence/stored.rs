@@ -35,6 +35,11 @@ impl Store {
         Timeline::load(layout, &mut fetch).unwrap()
     }
 
+    fn load_calls(&self, layout: &Layout, calls: &[usize], ids: &BTreeSet<u32>) -> Timeline {
+        let mut fetch = |id| ids.contains(&id).then(|| self.nodes.get(&id).cloned())?;
+        Timeline::load_calls(layout, calls, &mut fetch).unwrap()
+    }
+
     fn load(&self, layout: &Layout) -> Timeline {
         Timeline::load(layout, &mut |id| self.nodes.get(&id).cloned()).unwrap()
     }
