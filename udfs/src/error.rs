@@ -156,9 +156,9 @@ pub enum Error {
         /// The first time whose events are all there, in microseconds since the epoch.
         kept_from: i64,
     },
-    /// A timeline that events were laid over for reading cannot be written.
-    #[error("a timeline with events laid over it is for reading only")]
-    Overlaid,
+    /// A timeline that was loaded for some calls, or laid over with events, cannot be written.
+    #[error("the timeline is for reading only")]
+    ReadOnly,
     /// Arrow refused to build an array.
     #[error("arrow: {0}")]
     Arrow(String),

@@ -81,8 +81,11 @@ pub struct Timeline {
     changed: bool,
     /// Whether there are stubs.
     partial: bool,
-    /// Whether events were laid over: stubs may have counted some that are nowhere else.
-    overlaid: bool,
+    /// Whether states are missing, or events were laid over: stubs may have counted some that are
+    /// nowhere else.
+    read_only: bool,
+    /// The measures whose states were loaded; `None` if all.
+    wanted: Option<Box<[bool]>>,
 }
 
 impl Default for Timeline {
@@ -94,7 +97,8 @@ impl Default for Timeline {
             removed: Vec::new(),
             changed: false,
             partial: false,
-            overlaid: false,
+            read_only: false,
+            wanted: None,
         }
     }
 }
@@ -186,7 +190,7 @@ impl Timeline {
     /// `DamagedBytes`; then nothing has changed.
     pub fn overlay(&mut self, layout: &Layout, bytes: &[u8]) -> Result<(), Error> {
         rows::each(layout, bytes, |_, _| Ok(()))?;
-        self.overlaid = true;
+        self.read_only = true;
         rows::each(layout, bytes, |order, cells| self.insert_cells(layout, order, cells, true))
     }
 
@@ -241,6 +245,9 @@ impl Timeline {
         windows: &'w mut window::Windows<'a>,
     ) -> Result<View<'w>, Error> {
         let (measure, frame) = layout.plan(call)?;
+        if self.wanted.as_ref().is_some_and(|wanted| !wanted[measure]) {
+            return Err(Error::Internal("a timeline was not loaded for this call"));
+        }
         let root = self.root.as_ref();
         let pieces = windows.of(frame, |pieces| {
             let ranks = window::ranks(root, &layout.frames()[frame], as_of, self.kept_from)?;

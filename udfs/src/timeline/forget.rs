@@ -14,10 +14,10 @@ impl Timeline {
     ///
     /// # Errors
     ///
-    /// `NotLoaded` or `Overlaid`.
+    /// `NotLoaded` or `ReadOnly`.
     pub fn forget_before(&mut self, time: i64) -> Result<(), Error> {
-        if self.overlaid {
-            return Err(Error::Overlaid);
+        if self.read_only {
+            return Err(Error::ReadOnly);
         }
         let Some(root) = &mut self.root else { return Ok(()) };
         check(root, time)?;

@@ -61,21 +61,26 @@ impl Timeline {
         layout: &Layout,
         fetch: &mut dyn FnMut(u32) -> Option<NodeImage>,
     ) -> Result<Timeline, Error> {
-        let Some(image) = fetch(0) else { return Ok(Timeline::new(layout)) };
-        let mut body = open(&image)?;
-        let level = take_level(&mut body)?;
-        let header = bytes::take(&mut body).zip(bytes::take(&mut body));
-        let (next_id, kept) = header.ok_or_else(|| damaged("the root's head is torn"))?;
-        let next_id = u32::try_from(next_id).map_err(|_| damaged("the next id is too large"))?;
-        let mut loader = Loader { layout, fetch, next_id, seen: HashSet::new(), partial: false };
-        let root = loader.node(&image, level, body)?;
-        Ok(Timeline {
-            root: Some(root).filter(|root| root.rows() > 0),
-            kept_from: i64::MIN.wrapping_add(kept as i64),
-            next_id,
-            partial: loader.partial,
-            ..Timeline::default()
-        })
+        load(layout, None, fetch)
+    }
+
+    /// As `load`, but for reads of some calls only: the states that others need are skipped. The
+    /// timeline can neither be stored nor forget.
+    ///
+    /// # Errors
+    ///
+    /// As `load`, or `NoSuchCall`.
+    pub fn load_calls(
+        layout: &Layout,
+        calls: &[usize],
+        fetch: &mut dyn FnMut(u32) -> Option<NodeImage>,
+    ) -> Result<Timeline, Error> {
+        let mut wanted: Box<[bool]> = layout.measures().iter().map(|_| false).collect();
+        for &call in calls {
+            wanted[layout.plan(call)?.0] = true;
+        }
+        let timeline = load(layout, Some(&wanted), fetch)?;
+        Ok(Timeline { read_only: true, wanted: Some(wanted), ..timeline })
     }
 
     /// The nodes that are new or have changed since the timeline was loaded or this was last
@@ -84,10 +89,10 @@ impl Timeline {
     ///
     /// # Errors
     ///
-    /// `Overlaid`; or `Internal` if all ids are used, and then the timeline is lost.
+    /// `ReadOnly`; or `Internal` if all ids are used, and then the timeline is lost.
     pub fn take_changes(&mut self, layout: &Layout) -> Result<(Vec<NodeImage>, Vec<u32>), Error> {
-        if self.overlaid {
-            return Err(Error::Overlaid);
+        if self.read_only {
+            return Err(Error::ReadOnly);
         }
         let mut images = Vec::new();
         if self.changed {
@@ -103,6 +108,30 @@ impl Timeline {
         self.changed = false;
         Ok((images, std::mem::take(&mut self.removed)))
     }
+}
+
+/// Loads all states, or those of the measures that are wanted.
+fn load(
+    layout: &Layout,
+    wanted: Option<&[bool]>,
+    fetch: &mut dyn FnMut(u32) -> Option<NodeImage>,
+) -> Result<Timeline, Error> {
+    let Some(image) = fetch(0) else { return Ok(Timeline::new(layout)) };
+    let mut body = open(&image)?;
+    let level = take_level(&mut body)?;
+    let header = bytes::take(&mut body).zip(bytes::take(&mut body));
+    let (next_id, kept) = header.ok_or_else(|| damaged("the root's head is torn"))?;
+    let next_id = u32::try_from(next_id).map_err(|_| damaged("the next id is too large"))?;
+    let mut loader =
+        Loader { layout, wanted, fetch, next_id, seen: HashSet::new(), partial: false };
+    let root = loader.node(&image, level, body)?;
+    Ok(Timeline {
+        root: Some(root).filter(|root| root.rows() > 0),
+        kept_from: i64::MIN.wrapping_add(kept as i64),
+        next_id,
+        partial: loader.partial,
+        ..Timeline::default()
+    })
 }
 
 /// Appends the images of all changed nodes below a node, children first.
@@ -211,6 +240,8 @@ fn take_level(body: &mut &[u8]) -> Result<u8, Error> {
 /// Loads nodes from the root down.
 struct Loader<'a> {
     layout: &'a Layout,
+    /// Which measures' states are decoded; `None` for all.
+    wanted: Option<&'a [bool]>,
     fetch: &'a mut dyn FnMut(u32) -> Option<NodeImage>,
     next_id: u32,
     /// The ids met so far: no node is the child of two.
@@ -240,10 +271,16 @@ impl Loader<'_> {
             return Err(damaged("its entries are not ordered, or too many"));
         }
         let mut inner = Inner::new(self.layout, level);
-        for states in inner.states.iter_mut().flatten() {
+        for (measure, slot) in inner.states.iter_mut().enumerate() {
+            let Some(states) = slot else { continue };
+            let length = bytes::take_count(body, body.len());
+            let part = length.and_then(|length| bytes::take_slice(body, length));
+            let mut part = part.ok_or_else(|| damaged("its states are torn"))?;
+            if self.wanted.is_some_and(|wanted| !wanted[measure]) {
+                *slot = None;
+                continue;
+            }
             let mut decode = || {
-                let length = bytes::take_count(body, body.len())?;
-                let mut part = bytes::take_slice(body, length)?;
                 entries.iter().try_for_each(|_| states.decode(&mut part))?;
                 part.is_empty().then_some(())
             };

@@ -2,6 +2,11 @@
 //!
 //! A store finds the nodes by `descend`, or does the same where the nodes are, and gives them to
 //! `Timeline::load`.
+//!
+//! Events laid over do not ask for more leaves by time. An end of a window lies before some event:
+//! if that is a stored one, its leaf is the one that the search finds; if it was laid over, it went
+//! to the leaf of the next stored one, which is the same. By rank, each event laid over moves the
+//! stored ones by one at most, so as many more are asked for.
 
 use std::collections::BTreeSet;
 

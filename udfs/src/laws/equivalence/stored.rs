@@ -35,6 +35,11 @@ impl Store {
         Timeline::load(layout, &mut fetch).unwrap()
     }
 
+    fn load_calls(&self, layout: &Layout, calls: &[usize], ids: &BTreeSet<u32>) -> Timeline {
+        let mut fetch = |id| ids.contains(&id).then(|| self.nodes.get(&id).cloned())?;
+        Timeline::load_calls(layout, calls, &mut fetch).unwrap()
+    }
+
     fn load(&self, layout: &Layout) -> Timeline {
         Timeline::load(layout, &mut |id| self.nodes.get(&id).cloned()).unwrap()
     }
@@ -141,10 +146,10 @@ fn history(batches: usize) -> impl Strategy<Value = Vec<Vec<(i64, (u8, u64))>>> 
 }
 
 /// Between times that have many events.
-const STEP: i64 = 90;
+const STEP: i64 = 225;
 
 fn micros() -> impl Strategy<Value = Interval> {
-    prop_oneof![Just(0_i64), 0..40_i64, 0..700_i64, Just(2 * STEP)].prop_map(Interval::from_micros)
+    prop_oneof![Just(0_i64), 0..40_i64, 0..700_i64, Just(STEP)].prop_map(Interval::from_micros)
 }
 
 /// Frames of the scale that the times are of.
@@ -168,7 +173,7 @@ fn frames() -> impl Strategy<Value = Vec<Frame>> {
 fn instants() -> impl Strategy<Value = Vec<i64>> {
     let instant = prop_oneof![
         8 => -5..910_i64,
-        4 => (0..10_i64).prop_map(|step| step * STEP),
+        4 => (0..5_i64).prop_map(|step| step * STEP),
         4 => 900..1_500_i64,
         1 => Just(i64::MAX),
     ];

@@ -121,6 +121,28 @@ fn torn_events_are_refused() {
 }
 
 #[test]
+fn bits_of_no_column_are_refused() {
+    let layout = Layout::new(vec![DataType::Boolean], vec![]).unwrap();
+    let events = Events {
+        times: vec![0].into(),
+        positions: vec![0].into(),
+        columns: vec![datum::array(&DataType::Boolean, &[Some(Datum::Bool(true))])],
+    };
+    let mut bytes = Vec::new();
+    encode_rows(&layout, &events, &[0], &mut bytes).unwrap();
+    // One event, at time 0 and position 0; a bit for a column that is not NULL; true.
+    assert_eq!(bytes, [1, 0, 0, 1, 1]);
+    let insert = |at: usize, value: u8| {
+        let mut broken = bytes.clone();
+        broken[at] = value;
+        is_damaged(&Timeline::new(&layout).insert_encoded(&layout, &broken))
+    };
+    assert!(!insert(4, 0));
+    assert!(insert(3, 3), "a second column");
+    assert!(insert(4, 2), "neither true nor false");
+}
+
+#[test]
 fn nodes_of_different_moments_are_refused() {
     let layout = some_layout(&[Frame::latest()]);
     let arrivals: Vec<_> = (0..700).map(|i| (i, (i as u8, i as u64 * 77))).collect();

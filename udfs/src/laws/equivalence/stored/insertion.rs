@@ -10,16 +10,17 @@ fn insert(store: &mut Store, layout: &Layout, bytes: &[u8]) -> usize {
     store.write(layout, &mut timeline)
 }
 
-/// With the root alone, an insertion either needs no more or changes nothing.
-fn insert_into_root(store: &Store, layout: &Layout, bytes: &[u8]) {
-    let root = BTreeSet::from([0]);
-    let (mut timeline, before) = (store.load_only(layout, &root), store.load_only(layout, &root));
+/// With too little loaded, an insertion changes nothing. Returns whether it was too little.
+fn try_insert(store: &Store, layout: &Layout, found: &BTreeSet<u32>, bytes: &[u8]) -> bool {
+    let mut timeline = store.load_only(layout, found);
+    let before = timeline.len();
     match timeline.insert_encoded(layout, bytes) {
-        Ok(()) => assert!(store.nodes.len() <= 1, "no leaf was loaded"),
+        Ok(()) => false,
         Err(Error::NotLoaded { from, to }) => {
             assert!(from <= to);
-            assert_eq!(timeline.len(), before.len());
+            assert_eq!(timeline.len(), before);
             assert_eq!(timeline.take_changes(layout).unwrap(), (vec![], vec![]));
+            true
         }
         Err(error) => panic!("{error}"),
     }
@@ -42,7 +43,11 @@ proptest! {
             let rows = rows(start..start + batch.len());
             start += batch.len();
             let bytes = encode(&layout, &events, &rows);
-            insert_into_root(&store, &layout, &bytes);
+            let root = BTreeSet::from([0]);
+            prop_assert_eq!(try_insert(&store, &layout, &root, &bytes), store.nodes.len() > 1);
+            let first = store.find(&insert_places(&layout, &bytes).unwrap()[..1]);
+            let all = store.find(&insert_places(&layout, &bytes).unwrap());
+            prop_assert_eq!(try_insert(&store, &layout, &first, &bytes), first != all);
             insert(&mut store, &layout, &bytes);
             memory.insert_rows(&layout, &events, &rows).unwrap();
         }

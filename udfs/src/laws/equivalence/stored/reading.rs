@@ -19,7 +19,10 @@ fn read(
     let mut places = Timeline::places(layout, as_of, calls, tail_rows).unwrap();
     for _ in 0..20 {
         let found = store.find(&places);
-        let mut timeline = store.load_only(layout, &found);
+        let mut timeline = match calls.len() {
+            1 => store.load_calls(layout, calls, &found),
+            _ => store.load_only(layout, &found),
+        };
         timeline.overlay(layout, tail).unwrap();
         let mut out = Outputs::new(layout, calls);
         match timeline.read(layout, as_of, calls, &mut out) {
@@ -185,6 +188,23 @@ fn a_timeline_laid_over_is_not_written() {
     let bytes = encode(&layout, &events_of(&[(5, (1, 1))]), &[0]);
     timeline.overlay(&layout, &bytes).unwrap();
     assert_eq!(timeline.len(), 1_001);
-    assert_eq!(timeline.take_changes(&layout), Err(Error::Overlaid));
-    assert_eq!(timeline.forget_before(500), Err(Error::Overlaid));
+    assert_eq!(timeline.take_changes(&layout), Err(Error::ReadOnly));
+    assert_eq!(timeline.forget_before(500), Err(Error::ReadOnly));
+}
+
+#[test]
+fn a_timeline_loaded_for_calls_has_no_others() {
+    let layout = some_layout(&[Frame::latest()]);
+    let store = long_store(&layout, 1_000);
+    let ids = store.nodes.keys().copied().collect();
+    let mut timeline = store.load_calls(&layout, &[0, 3], &ids);
+    for call in 0..layout.calls().len() {
+        let read = ask(&timeline, &layout, call, 900);
+        assert_eq!(read.is_ok(), [0, 3].contains(&call), "{call} {read:?}");
+    }
+    assert_eq!(ask(&timeline, &layout, 0, 900), Ok(Some(Datum::Int(901))));
+    assert_eq!(timeline.take_changes(&layout), Err(Error::ReadOnly));
+    let mut nothing = |_| None;
+    let missing = Timeline::load_calls(&layout, &[99], &mut nothing);
+    assert!(matches!(missing, Err(Error::NoSuchCall { index: 99, .. })));
 }
