@@ -197,6 +197,15 @@ pub enum Error {
         /// The shard.
         shard: u32,
     },
+    /// A part of a cell is gone from the online store, although the shard's witness is there: it was
+    /// deleted by hand. The shard has to be filled.
+    #[error("shard {shard} of space {space} is damaged in the online store")]
+    StateDamaged {
+        /// The space.
+        space: u32,
+        /// The shard.
+        shard: u32,
+    },
     /// A shard is older than it was: the store forgot, or another one took over that lags.
     #[error(
         "shard {shard} of space {space} is at position {position} in the online store, but was at \

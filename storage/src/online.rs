@@ -216,8 +216,7 @@ pub async fn open<C: Cell>(
     let OnlineOptions::Redis(options) = options else {
         return Ok(Arc::new(EmbeddedStore::new()));
     };
-    let writer =
-        Writer { database: database.to_owned(), holder: holder.to_owned(), lease: LEASE };
+    let writer = Writer { database: database.to_owned(), holder: holder.to_owned(), lease: LEASE };
     Ok(Arc::new(Redis::open_writer(options, &writer).await?))
 }
 

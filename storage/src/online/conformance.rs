@@ -125,6 +125,9 @@ async fn a_batch_counts_once(store: &impl OnlineStore<TestCell>) {
     live(store, 1, (4, 5), &second).await.unwrap();
     live(store, 1, (5, 5), &[]).await.unwrap();
     live(store, 1, (5, 9), &[]).await.unwrap();
+    for _ in 0..64 {
+        live(store, 1, (3, 7), &[]).await.unwrap();
+    }
     let answers = ask(store, 1, &[b"a", b"b", b"c", b"a"], ALL).await.unwrap();
     assert_eq!(answers, [Some(13), Some(2), None, Some(13)]);
     let covered = |shard: &Coverage| matches!(shard, Coverage::Ready { position: 9 });
@@ -267,10 +270,12 @@ async fn big_cells_answer_as_lists_do(store: &impl OnlineStore<TestCell>) {
         live(store, 1, (position, position + count), &batch).await.unwrap();
         position += count;
         events.extend(batch.into_iter().map(|(_, event)| event));
-        for _ in 0..5 {
+        for _ in 0..8 {
             let want = question(&mut rng);
             let answer = ask(store, 1, &[b"big"], want).await.unwrap()[0];
             assert_eq!(answer, Some(expected(&events, want)), "{want:?} of {}", events.len());
+            let of_tree = Want::NthOfTree(rng.random_range(-55..55), rng.random_range(1..200));
+            ask(store, 1, &[b"big"], of_tree).await.unwrap();
         }
     }
     for want in
@@ -284,11 +289,12 @@ async fn big_cells_answer_as_lists_do(store: &impl OnlineStore<TestCell>) {
 /// A random question.
 pub fn question(rng: &mut StdRng) -> Want {
     let (a, b) = (rng.random_range(-55..55), rng.random_range(-55..55));
-    match rng.random_range(0..5) {
+    match rng.random_range(0..6) {
         0 => Want::UpTo(a),
         1 => Want::Between(a.min(b), a.max(b)),
         2 => Want::Last(a, rng.random_range(1..40)),
         3 => Want::LastInSteps(a, rng.random_range(1..40)),
+        4 => Want::Nth(a, rng.random_range(1..300)),
         _ => Want::Each(a.min(b), a.max(b)),
     }
 }

@@ -112,6 +112,12 @@ async fn a_deleted_hash_is_noticed_and_only_its_shard_is_filled() {
     for key in &keys {
         assert_eq!(sum(&store, 1, key).await, Some(1));
     }
+
+    // A shard that is filled up to an older position gets what follows before anything else.
+    live(&store, 1, (2, 9), &[event(&keys[0], 1, 2, 1)]).await.unwrap();
+    store.begin_fill(1, &[5], 2).await.unwrap();
+    let gap = live(&store, 1, (9, 10), &[event(&keys[0], 1, 9, 1)]).await;
+    assert!(matches!(gap, Err(Error::StateGap { position: 2, .. })), "{gap:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -343,4 +349,34 @@ async fn a_fold_that_is_late_changes_nothing() {
     assert_eq!(fold(0), "DONE");
     assert_eq!(fold(7), "CHANGED");
     assert_eq!(field(key, "k").unwrap(), folded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tails_are_folded() {
+    let server = RedisServer::start();
+    let store = open(server.url()).await;
+    ready(&store, 1, 1).await;
+    for p in 0..100u64 {
+        let time = |n: u64| ((p * 10 + n) * 7919 % 1000) as i64;
+        let events: Vec<_> = (0..10).map(|n| event(b"k", time(n), p + 1, 1)).collect();
+        live(&store, 1, (p + 1, p + 2), &events).await.unwrap();
+        let root: Vec<Vec<u8>> = root_of(&server, "k");
+        assert!(
+            root[0].len() < 9 + 3 + 4 * 28 + 4 + 4 * 8 + 1,
+            "the tail is empty: {}",
+            root[0].len()
+        );
+    }
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*:n").query(&mut server.client()).unwrap();
+    let nodes: u64 = redis::cmd("HLEN").arg(&keys[0]).query(&mut server.client()).unwrap();
+    assert!((250..750).contains(&nodes), "{nodes} nodes of a thousand events in leaves of four");
+    assert_eq!(sum(&store, 1, b"k").await, Some(1000));
+}
+
+fn root_of(server: &RedisServer, cell: &str) -> Vec<Vec<u8>> {
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*:c").query(&mut server.client()).unwrap();
+    let get = |key: &String| -> Option<Vec<u8>> {
+        redis::cmd("HGET").arg(key).arg(cell).query(&mut server.client()).unwrap()
+    };
+    keys.iter().filter_map(get).collect()
 }

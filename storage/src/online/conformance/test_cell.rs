@@ -53,6 +53,10 @@ pub enum Want {
     LastInSteps(i64, u64),
     /// The sum of all events from a time to another, one by one.
     Each(i64, i64),
+    /// The one event that is so many from the last up to a time; 1 is the last.
+    Nth(i64, u64),
+    /// The same in the tree alone, which no list can tell: only whether it was loaded.
+    NthOfTree(i64, u64),
 }
 
 /// The answer from a list of events.
@@ -67,6 +71,11 @@ pub fn expected(events: &[Event], want: Want) -> u64 {
         Want::Last(to, count) | Want::LastInSteps(to, count) => {
             let up_to: Vec<_> = between(i64::MIN, to).collect();
             up_to.iter().rev().take(count as usize).map(|e| e.amount).sum()
+        }
+        Want::NthOfTree(..) => 0,
+        Want::Nth(to, nth) => {
+            let up_to: Vec<_> = between(i64::MIN, to).collect();
+            up_to.iter().rev().nth(nth as usize - 1).map_or(0, |e| e.amount)
         }
     }
 }
@@ -108,6 +117,8 @@ impl TestCell {
                 let before = self.sum_before(0, from, false)?;
                 Ok(self.sum_before(0, to, true)? - before + beside(from, to))
             }
+            Want::Nth(to, nth) => Ok(self.nth(to, nth)),
+            Want::NthOfTree(to, nth) => self.nth_of_tree(to, nth),
             Want::Last(..) | Want::LastInSteps(..) | Want::Each(..) => {
                 let mut events = self.beside.clone();
                 self.nodes.values().for_each(|node| {
@@ -117,6 +128,73 @@ impl TestCell {
                 });
                 Ok(expected(&events, want))
             }
+        }
+    }
+
+    /// The loaded events of the tree with their numbers, and how many of all are not after `to`.
+    fn ranked(&self, to: i64) -> (Vec<(u64, Event)>, u64) {
+        let mut ranked = Vec::new();
+        self.rank(0, 0, &mut ranked);
+        // The boundary's leaf is loaded, or all events are before it.
+        let after = ranked.iter().filter(|(_, e)| e.time > to).map(|(rank, _)| *rank).min();
+        let up_to = after.unwrap_or_else(|| self.rows());
+        (ranked, up_to)
+    }
+
+    fn nth_of_tree(&self, to: i64, nth: u64) -> Result<u64, CellError> {
+        let (ranked, up_to) = self.ranked(to);
+        if nth > up_to {
+            return Ok(0);
+        }
+        let found = ranked.iter().find(|(rank, _)| *rank == up_to - nth);
+        let missing = || CellError::new(format!("event {nth} before {to} is not loaded"));
+        found.map(|(_, event)| event.amount).ok_or_else(missing)
+    }
+
+    /// Counts from the last event, through leaves that are not loaded as well.
+    fn nth(&self, to: i64, nth: u64) -> u64 {
+        let (ranked, in_tree) = self.ranked(to);
+        let mut beside: Vec<Event> = self.beside.iter().filter(|e| e.time <= to).copied().collect();
+        beside.sort_unstable();
+        let later = |event: &Event| beside.iter().filter(|e| *e > event).count() as u64;
+        // At most all of the tail is later than the event in question: so many, or none fewer.
+        let first = nth.saturating_sub(beside.len() as u64).max(1);
+        let window: Vec<(u64, Event)> = ranked
+            .into_iter()
+            .filter(|(rank, _)| *rank < in_tree)
+            .map(|(rank, event)| (in_tree - rank, event))
+            .filter(|(back, _)| *back >= first && *back <= nth)
+            .collect();
+        let of_tree = window.iter().find(|(back, event)| back + later(event) == nth);
+        let of_tail = beside.iter().find(|event| {
+            let before = window.iter().filter(|(_, e)| e > *event).count() as u64;
+            let skipped = (first - 1).min(in_tree);
+            1 + later(event) + before + skipped == nth
+                && (skipped == 0 || window.iter().any(|(_, e)| e > *event))
+        });
+        of_tree.map(|(_, event)| event).or(of_tail).map_or(0, |event| event.amount)
+    }
+
+    fn rows(&self) -> u64 {
+        match self.nodes.get(&0) {
+            Some(Held::Leaf(events)) => events.len() as u64,
+            Some(Held::Inner(children)) => children.iter().map(|child| child.entry.rows).sum(),
+            None => 0,
+        }
+    }
+
+    /// The loaded events with their numbers in the tree, from 0.
+    fn rank(&self, id: u32, before: u64, out: &mut Vec<(u64, Event)>) {
+        match self.nodes.get(&id) {
+            Some(Held::Leaf(events)) => out.extend((before..).zip(events.iter().copied())),
+            Some(Held::Inner(children)) => {
+                let mut before = before;
+                for child in children {
+                    self.rank(child.entry.child, before, out);
+                    before += child.entry.rows;
+                }
+            }
+            None => {}
         }
     }
 
@@ -285,11 +363,7 @@ impl Cell for TestCell {
         self.insert(schema, *change)
     }
 
-    fn encode_change(
-        schema: &Schema,
-        change: &Event,
-        out: &mut Vec<u8>,
-    ) -> Result<(), CellError> {
+    fn encode_change(schema: &Schema, change: &Event, out: &mut Vec<u8>) -> Result<(), CellError> {
         encode(change, schema.padding, out);
         Ok(())
     }
@@ -313,13 +387,18 @@ impl Cell for TestCell {
         TailLimit { bytes: rows as usize * schema.row_bytes(), rows }
     }
 
-    fn places(_: &Schema, want: &Want, _: u64) -> Vec<Place> {
+    fn places(_: &Schema, want: &Want, tail_rows: u64) -> Vec<Place> {
         match *want {
             Want::UpTo(time) => vec![Place::At { time, after: true }],
             Want::Between(from, to) => {
                 vec![Place::At { time: from, after: false }, Place::At { time: to, after: true }]
             }
             Want::Last(instant, count) => vec![Place::Back { instant, from: 1, to: count }],
+            Want::Nth(instant, nth) => {
+                let from = nth.saturating_sub(tail_rows).max(1);
+                vec![Place::Back { instant, from, to: nth }]
+            }
+            Want::NthOfTree(instant, nth) => vec![Place::Back { instant, from: nth, to: nth }],
             Want::LastInSteps(..) => vec![],
             Want::Each(from, to) => vec![Place::Range { from, to }],
         }

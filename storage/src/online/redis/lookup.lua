@@ -2,7 +2,7 @@
 -- KEYS: cells, nodes, of each shard
 -- ARGV: places (layout.rs, places_value), then for each shard the number of its keys, and the keys
 -- Reply: for each shard {witness, root, {id, node, id, node, ...}, root, {...}, ...}; a missing
---        value is nil.
+--        value is nil, a missing node empty.
 -- Numbers of eight bytes are pairs of halves: a double has 53 bits, strings are in the locale's order.
 local read = struct.unpack
 local entry_bytes = 28
@@ -75,10 +75,9 @@ local function cell(nodes_key, key, value, start)
     if node == nil then
       node = redis.call('HGET', nodes_key, prefix .. id)
       seen[id] = node
-      if node then
-        found[#found + 1] = id
-        found[#found + 1] = node
-      end
+      -- A node that its parent names and that is not there: an empty value says so.
+      found[#found + 1] = id
+      found[#found + 1] = node or ''
     end
     return node
   end

@@ -1,8 +1,8 @@
 //! Reading cells, and going through keys.
 //!
 //! A lookup reads, of each shard that has some of its keys, the witness, the cells' roots, and the
-//! nodes on the ways to the places that the reader wants. One call does this for many shards, or, in
-//! a cluster, for one; all calls are in one pipeline. If a reader finds that it needs more of a
+//! nodes on the ways to the places that the reader wants. One call does this for many shards, or,
+//! in a cluster, for one; all calls are in one pipeline. If a reader finds that it needs more of a
 //! cell, that cell is read again with all its places: it may have been folded in between, so
 //! nothing is kept from before.
 
@@ -65,6 +65,11 @@ impl Found {
         Ok((witness, found))
     }
 
+    /// Whether a node is gone that another names: somebody deleted it.
+    fn is_damaged(&self) -> bool {
+        self.nodes.values().any(Bytes::is_empty)
+    }
+
     /// The cell's tree, as far as it was found, without the tail.
     pub(super) fn load<C: Cell>(&self, schema: &C::Schema, root: &Root) -> Result<C, CellError> {
         let mut damage = None;
@@ -123,6 +128,9 @@ impl<C: Cell> Redis<C> {
                 self.believe(space, asked.shard, &witness, seen).await?;
                 if cells.len() != asked.indexes.len() {
                     return Err(unexpected(&witness));
+                }
+                if cells.iter().any(Found::is_damaged) {
+                    return Err(Error::StateDamaged { space: space.id, shard: asked.shard });
                 }
                 for (&index, found) in asked.indexes.iter().zip(&cells) {
                     if let Some(places) = show(space, index, found, look)? {

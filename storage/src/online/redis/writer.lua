@@ -26,8 +26,9 @@ if what == 'open' then
 else
   local mine = tonumber(ARGV[8])
   -- A record of an earlier epoch came back with an older state, unless its writer is alive: then
-  -- all was lost, and that writer began anew.
-  if exists and found[4] ~= ARGV[5] and (epoch >= mine or left > 0) then
+  -- all was lost, and that writer began anew. Our own earlier self is not alive.
+  local alive = left > 0 and found[5] ~= ARGV[6]
+  if exists and found[4] ~= ARGV[5] and (epoch >= mine or alive) then
     return {'FENCED', string.format('%.0f', epoch)}
   end
   if what == 'release' then
