@@ -25,6 +25,9 @@ pub struct KeyEvents {
     pub rows: Vec<u32>,
 }
 
+/// Events by their encoded keys; a key may be there several times.
+pub type Changes = Vec<(Vec<u8>, KeyEvents)>;
+
 /// What a read looks at.
 #[derive(Clone, Debug)]
 pub struct Want {

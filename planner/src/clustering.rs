@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use datafusion::logical_expr::Expr;
 
 use crate::catalog::{Catalog, Source};
-use crate::maintain::is_key_type;
+use crate::key::is_key_type;
 use crate::track::Track;
 
 /// The columns that the rows of `source` should be sorted by before (time, position), as indices.

@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use asofdb_storage::{CatalogFile, History, Log, LogOptions, Owner, Record, identity};
+use asofdb_storage::{
+    CatalogFile, History, Log, LogOptions, OnlineOptions, Owner, Record, identity, online,
+};
 use parking_lot::RwLock;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use url::Url;
 
+use crate::applier::Applier;
 use crate::backfill::backfill;
 use crate::catalog::document::Document;
 use crate::catalog::{Catalog, Source};
@@ -39,6 +42,8 @@ pub struct DatabaseOptions {
     pub data_dir: PathBuf,
     /// Where the history is, if not in `data_dir`.
     pub history: Option<ObjectStorePlace>,
+    /// Where the online state is.
+    pub online: OnlineOptions,
     /// The directories that `COPY` and parquet sources may touch.
     pub import_dirs: Vec<PathBuf>,
     /// Memory that queries may use together, in bytes.
@@ -83,13 +88,18 @@ impl Database {
         let owner = identity(&dir.join("identity"))?;
         let history = open_history(&options, Owner(&owner)).await?;
         let manifest = history.manifest();
-        let timelines = Arc::new(Timelines::new());
+        let store = online::open(&options.online, (&owner, &holder(&dir))).await?;
+        let (commands, to_do) = mpsc::unbounded_channel();
+        let timelines = Arc::new(Timelines::new(store, commands));
         let planning =
             Planning::new(Arc::clone(&timelines), history.store(), options.memory_limit_bytes)?;
         let catalog_file = CatalogFile::open(dir.join("catalog"))?;
-        let catalog = match catalog_file.load()? {
+        let document =
+            catalog_file.load()?.map(|bytes| Document::from_bytes(&bytes)).transpose()?;
+        let stored_ids = document.as_ref().map_or(0, Document::next_id);
+        let catalog = match document {
             None => Catalog::default(),
-            Some(bytes) => Document::from_bytes(&bytes)?.catalog(
+            Some(document) => document.catalog(
                 &planning.state(&Arc::new(Catalog::default())),
                 &|id| Arc::new(SourceData::new(&manifest, id)),
                 &|definition| create_source::connector(definition, &options.import_dirs),
@@ -99,6 +109,7 @@ impl Database {
         let tails = Arc::new(Tails::new(options.checkpoint.bytes));
         let log = open_log(&dir.join("log"), manifest.covered.max(1), &catalog, &tails)?;
         let ingest = Ingest::new(log, Arc::clone(&timelines), tails);
+        Applier::start(&timelines, &planning, to_do);
         let database = Database {
             inner: Arc::new(Inner {
                 options,
@@ -115,6 +126,10 @@ impl Database {
                 closing: false.into(),
             }),
         };
+        if database.inner.catalog().next_id != stored_ids {
+            // Tracks that are defined otherwise by this version: their ids are never given again.
+            database.inner.publish_catalog(database.inner.catalog().as_ref().clone())?;
+        }
         fail::fail_point!("recovery::opened");
         database.inner.rebuild().await?;
         fail::fail_point!("recovery::rebuilt");
@@ -142,6 +157,7 @@ impl Database {
         self.inner.closing.store(true, std::sync::atomic::Ordering::SeqCst);
         self.inner.historian.stop().await;
         self.inner.ingest.log().close().await;
+        self.inner.timelines.stop().await;
     }
 }
 
@@ -160,9 +176,17 @@ impl Inner {
         Ok(())
     }
 
-    /// Fills the timelines of all tracks from history and log.
+    /// Brings the timelines of all tracks what they miss of history and log, and drops those of
+    /// tracks that are no more.
     async fn rebuild(self: &Arc<Self>) -> Result<()> {
         let catalog = self.catalog();
+        let known: Vec<u32> =
+            catalog.entities().flat_map(|e| &e.tracks).map(|track| track.id).collect();
+        for space in self.timelines.store().stored_spaces().await? {
+            if !known.contains(&space) {
+                self.timelines.store().drop_space(space).await?;
+            }
+        }
         for entity in catalog.entities() {
             for track in &entity.tracks {
                 backfill(self, &catalog, track).await?;
@@ -177,6 +201,13 @@ async fn open_history(options: &DatabaseOptions, owner: Owner<'_>) -> Result<His
         None => History::open_local(&options.data_dir.join("history"), owner).await?,
         Some(place) => History::open_url(&place.url, place.options.clone(), owner).await?,
     })
+}
+
+/// A name of this server that stays when it is restarted: the machine and the folder.
+fn holder(dir: &Path) -> String {
+    let machine = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    format!("{}:{}", machine.trim(), dir.display())
 }
 
 /// Forgets the files of sources that the catalog no longer has: a crash may have come between the

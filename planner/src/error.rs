@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
@@ -159,6 +160,10 @@ pub enum Error {
     /// A feature was replaced or dropped while a statement read it. SQLSTATE 40001.
     #[error("the features changed while the statement ran")]
     Changed,
+    /// A feature cannot be computed from the events that are there, or its state not be kept. The
+    /// SQLSTATE is that of the reason.
+    #[error("{0}")]
+    Fill(Arc<Error>),
     /// The database is closing. SQLSTATE 57P01.
     #[error("the database is shutting down")]
     Closing,

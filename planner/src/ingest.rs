@@ -12,6 +12,7 @@ use asofdb_storage::{Entry, Log};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::applier::Committed;
 use crate::catalog::Source;
 use crate::error::{Error, Result};
 use crate::historian::Tails;
@@ -78,25 +79,21 @@ impl Ingest {
         let evaluated = self.timelines.evaluate(source.id, &number_rows(&batch, 0)?)?;
         let (published, data) = (Arc::clone(&self.published), Arc::clone(&source.data));
         let tails = Arc::clone(&self.tails);
-        let (sender, numbered) = tokio::sync::oneshot::channel();
+        let (timelines, source) = (Arc::clone(&self.timelines), source.id);
+        let (done, applied) = tokio::sync::oneshot::channel();
         let on_commit = move |first: u64| {
             let mut published = published.lock();
             let rows = batch.num_rows() as u64;
-            // Numbering fails only if Arrow refuses columns of equal length.
-            let batch = number_rows(&batch, first);
-            if let Ok(batch) = &batch {
-                data.push(batch.clone());
-                tails.add(batch.get_array_memory_size());
-            }
             *published = first + rows;
-            drop(published);
-            let _ = sender.send(batch);
+            // Numbering fails only if Arrow refuses columns of equal length.
+            let Ok(batch) = number_rows(&batch, first) else { return };
+            data.push(batch.clone());
+            tails.add(batch.get_array_memory_size());
+            timelines.committed(Committed { source, first, batch, evaluated, done });
         };
-        let first = self.log.append(entries, Box::new(on_commit)).await?;
+        self.log.append(entries, Box::new(on_commit)).await?;
         fail::fail_point!("ingest::committed");
-        let batch =
-            numbered.await.map_err(|_| Error::Internal("a commit was not published".into()))??;
-        self.timelines.apply(source.id, evaluated, &batch, first)?;
+        applied.await.map_err(|_| Error::Internal("a commit was not applied".into()))??;
         Ok(rows as u64)
     }
 }

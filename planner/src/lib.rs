@@ -3,8 +3,10 @@
 //!
 //! Knows no sockets and no wire formats; it names neither Redis nor files of the log.
 
+mod applier;
 mod backfill;
 mod catalog;
+mod cell;
 mod checked;
 mod clustering;
 mod data;
@@ -14,6 +16,7 @@ mod feature;
 mod functions;
 mod historian;
 mod ingest;
+mod key;
 mod logical;
 mod maintain;
 mod merge;
@@ -29,6 +32,7 @@ mod task;
 mod track;
 mod types;
 
+pub use asofdb_storage::{OnlineOptions, RedisOptions};
 pub use database::{Database, DatabaseOptions, ObjectStorePlace};
 pub use error::{Error, ObjectKind, Result};
 pub use functions::VERSION;

@@ -1,20 +1,38 @@
 //! The standing maintenance of features: every committed event goes into the timeline of its key,
 //! on every track that its source feeds. Lookups read those timelines.
+//!
+//! The timelines are in an online store. What is written to it is written by the applier
+//! (`applier.rs`), in the order of the log; here is what everybody else does with them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{
-    DataType, Date32Type, Field, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
-};
-use asofdb_storage::key::{KeyPart, decode_key, encode_key_into};
-use asofdb_storage::online::Embedded;
-use asofdb_udfs::{Outputs, Timeline};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::take;
+use asofdb_storage::Error as StorageError;
+use asofdb_storage::online::{Look, OnlineStore};
+use asofdb_udfs::{AsOf, Error as KernelError, Outputs};
 use hashbrown::HashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep;
 
+use crate::applier::{Command, Committed};
+use crate::cell::{Changes, KeyEvents, TimelineCell, Want, range};
 use crate::error::{Error, Result};
+use crate::key::encode_row;
 use crate::track::{KeyedEvents, Track, TrackProgram};
+
+/// An online store of timelines.
+pub type Store = Arc<dyn OnlineStore<TimelineCell>>;
+
+/// How often a read looks again at state that is not complete, and how long it waits each time.
+const LOOKS: u32 = 80;
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// Keys that are looked at together when all known ones are wanted.
+const KEYS_AT_ONCE: usize = 4096;
 
 /// A track that is kept up to date.
 #[derive(Debug)]
@@ -23,44 +41,130 @@ pub struct LiveTrack {
     pub track: Arc<Track>,
     /// Its expressions, compiled.
     pub program: TrackProgram,
-    /// Rows from this position on arrive by ingest; those before it by the backfill.
+    /// Rows from this position on arrive by ingest; those before it by the fill.
     pub live_from: u64,
+    /// The position up to which the applier has applied rows; it alone changes it.
+    pub applied: AtomicU64,
+    /// Whether its state is complete, or why it cannot be.
+    pub filled: watch::Sender<Filled>,
+    /// Whether the applier was asked to repair it and has not begun.
+    repair_asked: AtomicBool,
+    /// Shards of which a read found something missing.
+    damaged: Mutex<Vec<u32>>,
+    /// Whether the database is closing: then nobody waits for a store.
+    stopping: Arc<AtomicBool>,
+}
+
+/// How far the filling of a track has come.
+#[derive(Clone, Debug)]
+pub enum Filled {
+    /// Rows are missing.
+    Not,
+    /// All rows are there.
+    Whole,
+    /// It cannot be filled.
+    Failed(Arc<Error>),
+}
+
+impl LiveTrack {
+    /// A track of `timelines` whose rows come by ingest from `live_from` on.
+    pub fn new(
+        timelines: &Timelines,
+        track: Arc<Track>,
+        program: TrackProgram,
+        live_from: u64,
+    ) -> Arc<Self> {
+        Arc::new(LiveTrack {
+            track,
+            program,
+            live_from,
+            applied: live_from.into(),
+            filled: watch::Sender::new(Filled::Not),
+            repair_asked: AtomicBool::new(false),
+            damaged: Mutex::default(),
+            stopping: Arc::clone(&timelines.stopping),
+        })
+    }
+
+    /// Waits until its state is complete.
+    ///
+    /// # Errors
+    /// It cannot be.
+    pub async fn whole(&self) -> Result<()> {
+        let mut filled = self.filled.subscribe();
+        let settled = filled.wait_for(|filled| !matches!(filled, Filled::Not)).await;
+        match settled.map(|filled| filled.clone()) {
+            Ok(Filled::Failed(reason)) => Err(Error::Fill(reason)),
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Closing),
+        }
+    }
+
+    /// Says that the applier begins to repair it; returns the shards that are known to be damaged.
+    pub fn repairing(&self) -> Vec<u32> {
+        self.repair_asked.store(false, Ordering::Release);
+        std::mem::take(&mut self.damaged.lock())
+    }
+
+    /// Whether a store is still to be waited for.
+    pub fn is_wanted(&self) -> bool {
+        !self.track.is_retired() && !self.stopping.load(Ordering::Acquire)
+    }
 }
 
 /// Rows as a track sees them.
 pub struct Evaluated {
-    live: Arc<LiveTrack>,
-    keyed: KeyedEvents,
+    /// The track.
+    pub live: Arc<LiveTrack>,
+    /// Its events.
+    pub keyed: KeyedEvents,
 }
 
 /// The timelines of all tracks.
-#[derive(Debug)]
 pub struct Timelines {
-    store: Embedded<Timeline>,
+    store: Store,
     live: RwLock<HashMap<u32, Vec<Arc<LiveTrack>>>>,
+    commands: mpsc::UnboundedSender<Command>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Timelines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Timelines").finish_non_exhaustive()
+    }
 }
 
 impl Timelines {
-    /// No tracks yet.
-    pub fn new() -> Self {
-        Timelines { store: Embedded::new(), live: RwLock::new(HashMap::new()) }
+    /// No tracks yet. What is sent to `commands` is for the applier.
+    pub fn new(store: Store, commands: mpsc::UnboundedSender<Command>) -> Self {
+        let stopping = Arc::new(AtomicBool::new(false));
+        Timelines { store, live: RwLock::new(HashMap::new()), commands, stopping }
     }
 
-    /// Starts to keep a track up to date.
-    pub fn register(&self, live: Arc<LiveTrack>) -> Result<()> {
-        self.store.create_space(live.track.id)?;
-        self.live.write().entry(live.track.stream.source.id).or_default().push(live);
-        Ok(())
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Starts to keep a track up to date. The caller holds the order of commits.
+    pub fn register(&self, live: &Arc<LiveTrack>) {
+        let source = live.track.stream.source.id;
+        self.live.write().entry(source).or_default().push(Arc::clone(live));
+        self.send(Command::Register(Arc::clone(live)));
     }
 
     /// Forgets a track and its timelines.
-    pub fn remove(&self, track: &Track) -> Result<()> {
+    pub fn remove(&self, track: &Arc<Track>) {
         track.retire();
         if let Some(tracks) = self.live.write().get_mut(&track.stream.source.id) {
             tracks.retain(|live| live.track.id != track.id);
         }
-        self.store.drop_space(track.id)?;
-        Ok(())
+        self.send(Command::Drop(Arc::clone(track)));
+    }
+
+    /// The tracks that a source feeds.
+    pub fn tracks_of(&self, source: u32) -> Vec<Arc<LiveTrack>> {
+        self.live.read().get(&source).cloned().unwrap_or_default()
     }
 
     /// Evaluates rows that are about to be committed on all tracks of their source.
@@ -69,103 +173,212 @@ impl Timelines {
     /// A feature's expression fails on a row: then the rows must not be committed, for no feature
     /// could be computed over them ever after. `batch` has positions from 0.
     pub fn evaluate(&self, source: u32, batch: &RecordBatch) -> Result<Vec<Evaluated>> {
-        let tracks = self.live.read().get(&source).cloned().unwrap_or_default();
         let evaluate = |live: Arc<LiveTrack>| {
             let keyed = live.program.run(batch)?;
             Ok(Evaluated { live, keyed })
         };
-        tracks.into_iter().map(evaluate).collect()
+        self.tracks_of(source).into_iter().map(evaluate).collect()
     }
 
-    /// Applies rows committed from `first_position` on, as [`Timelines::evaluate`] saw them.
-    /// Tracks that were registered since then evaluate `batch` now.
-    pub fn apply(
-        &self,
-        source: u32,
-        evaluated: Vec<Evaluated>,
-        batch: &RecordBatch,
-        first_position: u64,
-    ) -> Result<()> {
-        let tracks = self.live.read().get(&source).cloned().unwrap_or_default();
-        let mut evaluated: HashMap<u32, KeyedEvents> =
-            evaluated.into_iter().map(|e| (e.live.track.id, e.keyed)).collect();
-        for live in tracks.iter().filter(|live| first_position >= live.live_from) {
-            match evaluated.remove(&live.track.id) {
-                Some(mut keyed) => {
-                    let positions = keyed.events.positions.iter().map(|p| p + first_position);
-                    keyed.events.positions = positions.collect();
-                    self.insert_events(live, &keyed)?;
-                }
-                None => self.insert(live, batch)?,
-            }
+    /// Hands committed rows to the applier, in the order of the log; it answers when every later
+    /// read sees them.
+    pub fn committed(&self, committed: Committed) {
+        self.send(Command::Commit(committed));
+    }
+
+    /// Asks the applier to look what all tracks have in the store.
+    pub fn check_all(&self) {
+        let all: Vec<_> = self.live.read().values().flatten().cloned().collect();
+        all.iter().for_each(|live| self.ask_for_repair(live));
+    }
+
+    /// Ends the applier, after what it was sent.
+    pub async fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        let (done, stopped) = oneshot::channel();
+        self.send(Command::Stop(done));
+        // An applier that is gone has stopped.
+        let _ = stopped.await;
+    }
+
+    fn send(&self, command: Command) {
+        // The applier goes last of all: what it does not take nobody waits for.
+        let _ = self.commands.send(command);
+    }
+
+    /// Asks the applier to bring a track what is missing.
+    pub fn ask_for_repair(&self, live: &Arc<LiveTrack>) {
+        if !live.repair_asked.swap(true, Ordering::AcqRel) {
+            self.send(Command::Repair(Arc::clone(live)));
         }
-        Ok(())
     }
 
-    /// Inserts the events of `batch`, which has the source's columns and the position.
-    pub fn insert(&self, live: &LiveTrack, batch: &RecordBatch) -> Result<()> {
-        self.insert_events(live, &live.program.run(batch)?)
-    }
-
-    fn insert_events(&self, live: &LiveTrack, keyed: &KeyedEvents) -> Result<()> {
-        let layout = &live.track.layout;
-        fail::fail_point!("timelines::insert", |_| Ok(()));
-        for (key, rows) in group_by_key(keyed)? {
-            let mut result = Ok(());
-            let applied = self.store.update(
-                live.track.id,
-                &key,
-                &mut || Timeline::new(layout),
-                &mut |timeline| result = timeline.insert_rows(layout, &keyed.events, &rows),
-            );
-            match applied {
-                // The track was dropped meanwhile: nobody reads it any more.
-                Err(asofdb_storage::Error::UnknownSpace { .. }) => return Ok(()),
-                other => other?,
-            }
-            result?;
-        }
-        Ok(())
-    }
-
-    /// Appends the values of `calls` for `key` as of `instant` to `out`.
-    pub fn read(
+    /// The values of `calls`, an array each, for `keys` as of `instant`.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if the state is not complete, also after a while; a sum out of range.
+    pub async fn read(
         &self,
-        track: &Track,
+        track: &Arc<Track>,
         calls: &[usize],
-        (key, instant): (&[u8], i64),
-        out: &mut Outputs,
-    ) -> Result<()> {
-        let mut result = Ok(());
-        self.store.read(track.id, key, &mut |timeline| {
-            result = match timeline {
-                Some(timeline) => timeline.read(&track.layout, instant, calls, out),
-                None => out.append_empty_row(&track.layout),
+        keys: &[Box<[u8]>],
+        instant: i64,
+    ) -> Result<Vec<ArrayRef>> {
+        let layout = Arc::clone(&track.layout);
+        let want = Want { as_of: as_of(track, instant), calls: calls.to_vec() };
+        let as_of = want.as_of;
+        let calls = calls.to_vec();
+        let mut waits = Waits::default();
+        loop {
+            let mut out = Outputs::with_capacity(&layout, &calls, keys.len());
+            let mut order = Vec::with_capacity(keys.len());
+            let mut see = |index: usize, cell: Option<&TimelineCell>| {
+                match cell {
+                    None => out.append_empty_row(&layout)?,
+                    Some(cell) => cell.0.read(&layout, as_of, &calls, &mut out)?,
+                }
+                order.push(index as u32);
+                Ok(())
             };
-        })?;
-        result?;
-        not_retired(track)
+            if self.look(track, keys, &want, &mut see, &mut waits).await? {
+                not_retired(track)?;
+                return in_order(&order, out.finish()?);
+            }
+        }
     }
 
     /// The keys with an event on any of `tracks` at or before `instant`, encoded, in their order.
-    pub fn known_keys(&self, tracks: &[Arc<Track>], instant: i64) -> Result<Vec<Box<[u8]>>> {
+    pub async fn known_keys(&self, tracks: &[Arc<Track>], instant: i64) -> Result<Vec<Box<[u8]>>> {
         let mut known = std::collections::BTreeSet::new();
         for track in tracks {
-            let mut keys: Vec<Box<[u8]>> = Vec::new();
-            self.store.keys(track.id, &mut |key| keys.push(key.into()))?;
-            for key in keys {
-                let mut first = None;
-                self.store.read(track.id, &key, &mut |timeline| {
-                    first = timeline.and_then(Timeline::first_time);
-                })?;
-                if first.is_some_and(|time| time <= instant) {
-                    known.insert(key);
+            let keys = self.stored_keys(track).await?;
+            let want = Want { as_of: as_of(track, instant), calls: Vec::new() };
+            let as_of = want.as_of;
+            for keys in keys.chunks(KEYS_AT_ONCE) {
+                let mut waits = Waits::default();
+                loop {
+                    let mut found = Vec::new();
+                    let mut see = |index: usize, cell: Option<&TimelineCell>| {
+                        if cell.map_or(Ok(false), |cell| cell.0.has_events(as_of))? {
+                            found.push(index);
+                        }
+                        Ok(())
+                    };
+                    if self.look(track, keys, &want, &mut see, &mut waits).await? {
+                        known.extend(found.into_iter().map(|index| keys[index].clone()));
+                        break;
+                    }
                 }
             }
             not_retired(track)?;
         }
         Ok(known.into_iter().collect())
     }
+
+    /// All keys of a track.
+    async fn stored_keys(&self, track: &Arc<Track>) -> Result<Vec<Box<[u8]>>> {
+        let mut waits = Waits::default();
+        loop {
+            let mut keys: Vec<Box<[u8]>> = Vec::new();
+            match self.store.keys(track.id, &mut |key| keys.push(key.into())).await {
+                Ok(()) => return Ok(keys),
+                Err(error) => waits.wait(self, track, error).await?,
+            }
+        }
+    }
+
+    /// Shows each key's timeline to `see` once it has what `see` needs of it. `false` if the state
+    /// was not complete, so that all is to be looked at again.
+    async fn look(
+        &self,
+        track: &Arc<Track>,
+        keys: &[Box<[u8]>],
+        want: &Want,
+        see: &mut See<'_>,
+        waits: &mut Waits,
+    ) -> Result<bool> {
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        let mut failure = None;
+        let mut look = |index: usize, cell: Option<&TimelineCell>| {
+            match see(index, cell) {
+                Err(KernelError::NotLoaded { from, to }) => {
+                    return Look::More(vec![range(from, to)]);
+                }
+                Err(error) => _ = failure.get_or_insert(error),
+                Ok(()) => {}
+            }
+            Look::Done
+        };
+        let looked = self.store.read(track.id, &keys, want, &mut look).await;
+        match (looked, failure) {
+            (Ok(()), None) => Ok(true),
+            (Ok(()), Some(error)) => Err(error.into()),
+            (Err(error), _) => {
+                waits.wait(self, track, error).await?;
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Sees a key's timeline, by the key's index; `None` if it has no events.
+type See<'a> = dyn FnMut(usize, Option<&TimelineCell>) -> Result<(), KernelError> + Send + 'a;
+
+/// How often a read has found its track's state not complete.
+#[derive(Default)]
+struct Waits(u32);
+
+impl Waits {
+    /// Waits until the state may be complete; has it repaired.
+    ///
+    /// # Errors
+    /// `error`, if it has another reason or it has been waited for long enough.
+    async fn wait(
+        &mut self,
+        timelines: &Timelines,
+        track: &Arc<Track>,
+        error: StorageError,
+    ) -> Result<()> {
+        match &error {
+            StorageError::UnknownSpace { .. } if track.is_retired() => return Err(Error::Changed),
+            StorageError::StateNotReady { .. } | StorageError::UnknownSpace { .. } => {}
+            StorageError::StateLost { .. }
+            | StorageError::StateBehind { .. }
+            | StorageError::StateDamaged { .. } => {
+                let tracks = timelines.tracks_of(track.stream.source.id);
+                let live = tracks.iter().find(|live| live.track.id == track.id);
+                if let (Some(live), StorageError::StateDamaged { shard, .. }) = (live, &error) {
+                    live.damaged.lock().push(*shard);
+                }
+                live.into_iter().for_each(|live| timelines.ask_for_repair(live));
+            }
+            _ => return Err(error.into()),
+        }
+        self.0 += 1;
+        if self.0 > LOOKS {
+            return Err(error.into());
+        }
+        sleep(LOOK_AGAIN).await;
+        Ok(())
+    }
+}
+
+/// As of when a track is read, without what has expired by now.
+fn as_of(track: &Track, instant: i64) -> AsOf {
+    AsOf { instant, kept_from: track.stream.source.data.kept_from() }
+}
+
+/// Columns whose rows are those of the keys in `order`, put into the keys' order.
+fn in_order(order: &[u32], columns: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
+    if order.is_sorted() {
+        return Ok(columns);
+    }
+    let mut places = vec![0; order.len()];
+    for (place, &index) in order.iter().enumerate() {
+        places[index as usize] = place as u32;
+    }
+    let places = UInt32Array::from(places);
+    columns.iter().map(|column| Ok(take(column, &places, None)?)).collect()
 }
 
 /// An answer from timelines that may have been gone is none.
@@ -174,6 +387,14 @@ fn not_retired(track: &Track) -> Result<()> {
         true => Err(Error::Changed),
         false => Ok(()),
     }
+}
+
+/// The events of each key.
+pub fn changes(keyed: KeyedEvents) -> Result<Changes> {
+    let groups = group_by_key(&keyed)?;
+    let events = Arc::new(keyed.events);
+    let change = |(key, rows)| (key, KeyEvents { events: Arc::clone(&events), rows });
+    Ok(groups.into_iter().map(change).collect())
 }
 
 fn group_by_key(keyed: &KeyedEvents) -> Result<HashMap<Vec<u8>, Vec<u32>>> {
@@ -191,91 +412,4 @@ fn group_by_key(keyed: &KeyedEvents) -> Result<HashMap<Vec<u8>, Vec<u32>>> {
         }
     }
     Ok(groups)
-}
-
-/// Encodes the key in row `row` of `columns`; false where a part is NULL, which is no key.
-pub fn encode_row(columns: &[ArrayRef], row: usize, key: &mut Vec<u8>) -> Result<bool> {
-    key.clear();
-    let mut parts = Vec::with_capacity(columns.len());
-    for column in columns {
-        if column.is_null(row) {
-            return Ok(false);
-        }
-        parts.push(key_part(column, row)?);
-    }
-    encode_key_into(key, &parts);
-    Ok(true)
-}
-
-/// Whether columns of this type can be keys.
-pub fn is_key_type(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Int16
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::Utf8
-            | DataType::Boolean
-            | DataType::Date32
-            | DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, _)
-    )
-}
-
-fn key_part(column: &ArrayRef, row: usize) -> Result<KeyPart<'_>> {
-    Ok(match column.data_type() {
-        DataType::Int16 => KeyPart::Int(column.as_primitive::<Int16Type>().value(row).into()),
-        DataType::Int32 => KeyPart::Int(column.as_primitive::<Int32Type>().value(row).into()),
-        DataType::Int64 => KeyPart::Int(column.as_primitive::<Int64Type>().value(row)),
-        DataType::Date32 => KeyPart::Int(column.as_primitive::<Date32Type>().value(row).into()),
-        DataType::Timestamp(_, _) => {
-            KeyPart::Int(column.as_primitive::<TimestampMicrosecondType>().value(row))
-        }
-        DataType::Utf8 => KeyPart::Text(column.as_string::<i32>().value(row)),
-        DataType::Boolean => KeyPart::Bool(column.as_boolean().value(row)),
-        other => return Err(Error::Internal(format!("{other} is no key type"))),
-    })
-}
-
-/// The key columns of encoded keys, of the types of `fields`.
-pub fn decode_keys(keys: &[Box<[u8]>], fields: &[Field]) -> Result<Vec<ArrayRef>> {
-    use arrow::array::{BooleanArray, Int64Array, StringArray};
-    let decoded = keys.iter().map(|k| Ok(decode_key(k)?)).collect::<Result<Vec<_>>>()?;
-    let column = |index: usize, field: &Field| -> Result<ArrayRef> {
-        let parts = decoded.iter().map(|parts| &parts[index]);
-        let wrong = || Error::Internal("a key part has another type than its column".into());
-        let array: ArrayRef = match field.data_type() {
-            DataType::Utf8 => {
-                let text = parts.map(|p| match p {
-                    KeyPart::Text(text) => Ok(*text),
-                    _ => Err(wrong()),
-                });
-                Arc::new(StringArray::from_iter_values(text.collect::<Result<Vec<_>>>()?))
-            }
-            DataType::Boolean => {
-                let values = parts.map(|p| match p {
-                    KeyPart::Bool(value) => Ok(*value),
-                    _ => Err(wrong()),
-                });
-                Arc::new(BooleanArray::from(values.collect::<Result<Vec<_>>>()?))
-            }
-            _ => {
-                let values = parts.map(|p| match p {
-                    KeyPart::Int(value) => Ok(*value),
-                    _ => Err(wrong()),
-                });
-                Arc::new(Int64Array::from(values.collect::<Result<Vec<_>>>()?))
-            }
-        };
-        narrow(&array, field.data_type())
-    };
-    fields.iter().enumerate().map(|(index, field)| column(index, field)).collect()
-}
-
-/// 64-bit integers back to the key column's type.
-fn narrow(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
-    let through = match data_type {
-        DataType::Date32 => arrow::compute::cast(array, &DataType::Int32)?,
-        _ => Arc::clone(array),
-    };
-    Ok(arrow::compute::cast(&through, data_type)?)
 }

@@ -23,7 +23,7 @@ use crate::catalog::{Catalog, Connector, Source};
 use crate::clustering::sort_columns;
 use crate::database::Inner;
 use crate::error::{Error, Result};
-use crate::maintain::encode_row;
+use crate::key::encode_row;
 use crate::source_table::merge_exec;
 
 /// How far merging goes.

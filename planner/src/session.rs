@@ -8,13 +8,16 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use asofdb_sql::{Parsed, Statement};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::scalar::ScalarValue;
+use futures::{StreamExt, TryStreamExt};
 
 use crate::catalog::{Catalog, Source};
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::operator::online_lookup::LOOKUP;
 use crate::parameters::{parameter_types, result_schema};
 use crate::statement;
 
@@ -212,7 +215,16 @@ impl Session {
         let state = planning.state(&planned.catalog);
         let plan = planned.plan.as_ref().clone();
         let plan = planning.physical_plan(&state, plan, parameters).await?;
-        execute_stream(plan, state.task_ctx()).map_err(Error::from_datafusion)
+        let looks_up = has_lookup(&plan);
+        let mut stream = execute_stream(plan, state.task_ctx()).map_err(Error::from_datafusion)?;
+        if !looks_up {
+            return Ok(stream);
+        }
+        // The features may have changed since the planning: that shows with the first rows.
+        let first = stream.try_next().await.map_err(Error::from_datafusion)?;
+        let schema = stream.schema();
+        let rows = futures::stream::iter(first.map(Ok)).chain(stream);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 
     fn check_open(&self) -> Result<()> {
@@ -221,6 +233,11 @@ impl Session {
             false => Ok(()),
         }
     }
+}
+
+/// Whether a plan reads online state.
+fn has_lookup(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.name() == LOOKUP || plan.children().into_iter().any(has_lookup)
 }
 
 /// A schema of text columns.

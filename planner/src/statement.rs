@@ -32,7 +32,7 @@ pub async fn run(database: &Database, parsed: &Arc<Parsed>) -> Result<Outcome> {
             copy::from(database, copy).await
         }
         Statement::Copy(copy) => copy::to(database, copy).await,
-        Statement::Show(show) => show::run(database, show),
+        Statement::Show(show) => show::run(database, show).await,
         Statement::Describe(describe) => describe::run(database, describe),
         Statement::ShowCreate(show) => show_create::run(database, show),
         Statement::Explain(explain) => explain::run(database, explain).await,

@@ -26,6 +26,11 @@ impl Background {
         Background(tokio::spawn(work))
     }
 
+    /// Ends it at its next pause.
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+
     /// Waits until it has ended.
     pub async fn join(self) {
         if let Err(error) = self.0.await {

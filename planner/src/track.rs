@@ -2,6 +2,7 @@
 //! and the aggregate calls over them. One definition serves both paths: as a plan under the
 //! point-in-time join, and row by row in the maintenance of the online state.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -107,6 +108,12 @@ impl Track {
         Ok(Track { id, stream, calls, columns, layout, retired: AtomicBool::new(false) })
     }
 
+    /// Tells the track's definition from others, also after a restart: state that was kept under
+    /// one fits no other. It may change with a version of this program; then state is filled anew.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.stream, &self.calls)
+    }
+
     /// Says that the timelines are about to go.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::SeqCst);
@@ -174,6 +181,25 @@ impl Track {
         }
         Ok(plan.project(exprs)?.build()?)
     }
+}
+
+/// The version of timelines as bytes, in an online store: another one fits no state.
+const STATE_FORMAT: u32 = 1;
+
+/// See [`Track::fingerprint`].
+pub fn fingerprint(stream: &Stream, calls: &[CallSpec]) -> String {
+    let optional = |expr: &Option<Expr>| expr.as_ref().map(ToString::to_string);
+    let keys: Vec<_> = stream.keys.iter().map(ToString::to_string).collect();
+    let mut hasher = DefaultHasher::new();
+    (STATE_FORMAT, stream.source.id, optional(&stream.selection), keys).hash(&mut hasher);
+    for field in stream.source.schema.fields() {
+        (field.name(), field.data_type()).hash(&mut hasher);
+    }
+    for call in calls {
+        let parts = (optional(&call.argument), optional(&call.filter), call.frame);
+        (&call.signature, parts).hash(&mut hasher);
+    }
+    format!("{:016x}", hasher.finish())
 }
 
 /// The event time in [`Track::events_plan`].

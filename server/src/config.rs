@@ -11,6 +11,7 @@ use url::Url;
 /// What the listener is bound to if nothing is said.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:5433";
 const DEFAULT_DATA: &str = "asofdb-data";
+const DEFAULT_ONLINE_PREFIX: &str = "asofdb";
 const DEFAULT_FLIGHTS: &str = "tests/data";
 const DEFAULT_MAX_CONNECTIONS: usize = 1000;
 const DEFAULT_MEMORY: ByteSize = ByteSize(2 << 30);
@@ -45,6 +46,13 @@ pub struct ServeArgs {
     /// variables say with which keys, region and endpoint [default: the folder history in --data]
     #[arg(long, env = "ASOFDB_HISTORY", value_name = "URL")]
     pub history: Option<String>,
+    /// Redis that holds the online state: redis://[user:password@]host:port/db, rediss:// with TLS,
+    /// redis+cluster://host:port,host:port for a cluster [default: the memory of this process]
+    #[arg(long, env = "ASOFDB_ONLINE", value_name = "URL", hide_env_values = true)]
+    pub online: Option<OnlineUrl>,
+    /// What the names of this database's keys in Redis begin with [default: asofdb]
+    #[arg(long, env = "ASOFDB_ONLINE_PREFIX", value_name = "PREFIX")]
+    pub online_prefix: Option<String>,
     /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:5433]
     #[arg(long, env = "ASOFDB_LISTEN", value_name = "HOST:PORT")]
     pub listen: Option<String>,
@@ -89,6 +97,25 @@ pub struct QuickstartArgs {
     /// Address and port to listen on with --serve [default: 127.0.0.1:5433]
     #[arg(long, env = "ASOFDB_LISTEN", value_name = "HOST:PORT")]
     pub listen: Option<String>,
+}
+
+/// A URL that may hold a password, which is not shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct OnlineUrl(pub String);
+
+impl std::fmt::Debug for OnlineUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnlineUrl(…)")
+    }
+}
+
+impl FromStr for OnlineUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(OnlineUrl(text.to_owned()))
+    }
 }
 
 /// How much is logged.
@@ -171,6 +198,8 @@ impl FromStr for ByteSize {
 struct File {
     data: Option<PathBuf>,
     history: Option<String>,
+    online: Option<OnlineUrl>,
+    online_prefix: Option<String>,
     listen: Option<String>,
     import_dir: Option<Vec<PathBuf>>,
     log_level: Option<LogLevel>,
@@ -212,6 +241,10 @@ pub struct ServeConfig {
     pub data: PathBuf,
     /// Where the history's files go; `None` for a folder in `data`.
     pub history: Option<Url>,
+    /// The Redis that holds the online state; `None` for the memory of this process.
+    pub online: Option<OnlineUrl>,
+    /// What the names of its keys begin with.
+    pub online_prefix: String,
     /// Address and port to listen on.
     pub listen: String,
     /// Folders that `COPY` and parquet sources may read.
@@ -236,6 +269,8 @@ impl ServeConfig {
         ServeConfig {
             data: data.into(),
             history: None,
+            online: None,
+            online_prefix: DEFAULT_ONLINE_PREFIX.to_owned(),
             listen: DEFAULT_LISTEN.to_owned(),
             import_dirs: Vec::new(),
             log_level: LogLevel::default(),
@@ -260,6 +295,11 @@ impl ServeConfig {
         let history = args.history.or(file.history).map(|url| history_url(&url)).transpose()?;
         let config = ServeConfig {
             history,
+            online: args.online.or(file.online),
+            online_prefix: args
+                .online_prefix
+                .or(file.online_prefix)
+                .unwrap_or_else(|| DEFAULT_ONLINE_PREFIX.to_owned()),
             data: args.data.or(file.data).unwrap_or_else(|| DEFAULT_DATA.into()),
             listen: args.listen.or(file.listen).unwrap_or_else(|| DEFAULT_LISTEN.into()),
             import_dirs,

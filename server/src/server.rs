@@ -3,12 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use asofdb_planner::{CheckpointOptions, Database, DatabaseOptions, ObjectStorePlace};
+use asofdb_planner::{
+    CheckpointOptions, Database, DatabaseOptions, ObjectStorePlace, OnlineOptions, RedisOptions,
+};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use url::Url;
 
-use crate::config::ServeConfig;
+use crate::config::{OnlineUrl, ServeConfig};
 use crate::connection::Shared;
 use crate::listener;
 use crate::task::Task;
@@ -68,6 +70,7 @@ impl Server {
         let database = Database::open(DatabaseOptions {
             data_dir: config.data,
             history: config.history.map(object_store_place),
+            online: online(config.online, config.online_prefix),
             import_dirs: config.import_dirs,
             memory_limit_bytes: config.memory_limit_bytes,
             checkpoint: CheckpointOptions {
@@ -106,6 +109,15 @@ impl Server {
         self.listener.join().await;
         self.database.close().await;
         tracing::info!("stopped");
+    }
+}
+
+fn online(url: Option<OnlineUrl>, prefix: String) -> OnlineOptions {
+    match url {
+        None => OnlineOptions::Embedded,
+        Some(OnlineUrl(url)) => {
+            OnlineOptions::Redis(RedisOptions { prefix, ..RedisOptions::new(url) })
+        }
     }
 }
 

@@ -76,6 +76,7 @@ pub fn of_planner(source: &Error, sql: &str) -> ErrorInfo {
         }),
         Error::TooManyColumns { .. } => info("54011"),
         Error::Changed => info("40001"),
+        Error::Fill(reason) => of_planner(reason, sql),
         Error::Closing => info("57P01"),
         Error::Aggregate(source) => of_aggregate(source),
         Error::Storage(source) => of_storage(source),
@@ -113,7 +114,7 @@ fn of_aggregate(source: &asofdb_udfs::Error) -> ErrorInfo {
         Udfs::FrameOrder { .. } => "42P20",
         Udfs::UnsupportedColumn { .. } => "0A000",
         Udfs::TooManyEvents { .. } => "54000",
-        Udfs::Damaged { .. } => "XX001",
+        Udfs::Damaged { .. } | Udfs::DamagedBytes { .. } => "XX001",
         _ => "XX000",
     };
     error(code, source.to_string())
@@ -129,6 +130,23 @@ fn of_storage(source: &asofdb_storage::Error) -> ErrorInfo {
         Storage::Locked { .. } | Storage::FilesGone { .. } => "55006",
         Storage::ManifestConflict { .. } | Storage::ForeignHistory { .. } => "55006",
         Storage::InvalidTransaction { .. } => "54000",
+        Storage::StateNotReady { .. }
+        | Storage::StateLost { .. }
+        | Storage::StateDamaged { .. }
+        | Storage::StateBehind { .. }
+        | Storage::StateGap { .. }
+        | Storage::FillGap { .. } => {
+            let hint = "Online state is being completed from the events; try again in a while.";
+            return hinted(error("57P03", source.to_string()), Some(hint.to_owned()));
+        }
+        Storage::StoreUnavailable { .. } => "57P03",
+        Storage::StoreRefusesWrites { .. } => "53000",
+        Storage::StoreDenied { .. } | Storage::StoreUrl { .. } => "28000",
+        Storage::StateFenced { .. }
+        | Storage::WriterLeased { .. }
+        | Storage::ForeignState { .. } => "55006",
+        Storage::StoreReadOnly => "25006",
+        Storage::StoreEvicts { .. } => "55000",
         _ => "XX001",
     };
     error(code, source.to_string())

@@ -15,6 +15,7 @@ use crate::data::SourceData;
 use crate::error::{Error, ObjectKind, Result};
 use crate::feature::assemble::assemble;
 use crate::planning::COLUMNS_MAX;
+use crate::track::Track;
 use crate::types::arrow_type;
 
 /// The format of [`Document`]. Others are refused.
@@ -37,6 +38,22 @@ struct Object {
     id: Option<u32>,
     /// The statement.
     sql: String,
+    /// The tracks of an entity: state in an online store has their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tracks: Vec<StoredTrack>,
+}
+
+/// Which definition a track's id stands for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct StoredTrack {
+    id: u32,
+    fingerprint: String,
+}
+
+impl Object {
+    fn new(id: Option<u32>, definition: &impl ToString) -> Self {
+        Object { id, sql: definition.to_string(), tracks: Vec::new() }
+    }
 }
 
 impl Document {
@@ -44,16 +61,18 @@ impl Document {
     pub fn of(catalog: &Catalog) -> Self {
         let mut objects = Vec::new();
         for source in catalog.sources() {
-            objects.push(Object { id: Some(source.id), sql: source.definition.to_string() });
+            objects.push(Object::new(Some(source.id), &source.definition));
         }
         for entity in catalog.entities() {
-            objects.push(Object { id: Some(entity.id), sql: entity.definition.to_string() });
+            let stored = |t: &Arc<Track>| StoredTrack { id: t.id, fingerprint: t.fingerprint() };
+            let tracks = entity.tracks.iter().map(stored).collect();
+            objects.push(Object { tracks, ..Object::new(Some(entity.id), &entity.definition) });
             for feature in &entity.features {
-                objects.push(Object { id: None, sql: feature.definition.to_string() });
+                objects.push(Object::new(None, &feature.definition));
             }
         }
         for view in catalog.views() {
-            objects.push(Object { id: None, sql: view.definition.to_string() });
+            objects.push(Object::new(None, &view.definition));
         }
         Document { format: FORMAT, version: catalog.version, next_id: catalog.next_id, objects }
     }
@@ -75,6 +94,11 @@ impl Document {
         }
     }
 
+    /// The next id, when this was stored.
+    pub fn next_id(&self) -> u32 {
+        self.next_id
+    }
+
     /// The catalog. `data` gives each source its rows.
     pub fn catalog(
         &self,
@@ -85,8 +109,11 @@ impl Document {
         let mut catalog =
             Catalog { version: self.version, next_id: self.next_id, ..Catalog::default() };
         let mut features: BTreeMap<String, Vec<CreateFeatures>> = BTreeMap::new();
+        let mut stored: BTreeMap<(u32, &str), u32> = BTreeMap::new();
         for object in &self.objects {
             let id = object.id.unwrap_or_default();
+            let tracks = object.tracks.iter();
+            stored.extend(tracks.map(|track| ((id, track.fingerprint.as_str()), track.id)));
             match statement(&object.sql)? {
                 Statement::CreateSource(definition) => {
                     let connector = files(&definition)?;
@@ -115,8 +142,11 @@ impl Document {
         for (name, definitions) in features {
             let entity = Arc::clone(catalog.entity(&name)?);
             let snapshot = catalog.clone();
-            let entity =
-                assemble(&entity, &definitions, &snapshot, state, &mut || catalog.take_id())?;
+            let mut new_id = |fingerprint: &str| match stored.get(&(entity.id, fingerprint)) {
+                Some(id) => *id,
+                None => catalog.take_id(),
+            };
+            let entity = assemble(&entity, &definitions, &snapshot, state, &mut new_id)?;
             catalog.relations.insert(name, Relation::Entity(Arc::new(entity)));
         }
         Ok(catalog)
@@ -211,7 +241,7 @@ pub fn build_entity(id: u32, definition: CreateEntity) -> Result<Entity> {
         let name = fold(&column.name);
         check_name(&name)?;
         let data_type = arrow_type(&column.data_type)?;
-        if !crate::maintain::is_key_type(&data_type) {
+        if !crate::key::is_key_type(&data_type) {
             return Err(Error::Definition {
                 message: format!(
                     "key column \"{name}\" can't have type {}",

@@ -12,17 +12,18 @@ use datafusion::logical_expr::Expr;
 use super::{Compiled, compile, local_call_name};
 use crate::catalog::{Catalog, Entity, Feature};
 use crate::error::Result;
-use crate::track::{CallSpec, Stream, Track, column, expr_type};
+use crate::track::{CallSpec, Stream, Track, column, expr_type, fingerprint};
 
 /// The entity with exactly these features.
 ///
-/// Tracks of `previous` that compute what is needed go on; `new_id` names new ones.
+/// Tracks of `previous` that compute what is needed go on; `new_id` names new ones, given their
+/// fingerprint.
 pub fn assemble(
     previous: &Entity,
     definitions: &[CreateFeatures],
     catalog: &Catalog,
     state: &SessionState,
-    new_id: &mut dyn FnMut() -> u32,
+    new_id: &mut dyn FnMut(&str) -> u32,
 ) -> Result<Entity> {
     let mut entity = Entity {
         id: previous.id,
@@ -63,7 +64,10 @@ pub fn assemble(
             let same = |t: &&Arc<Track>| t.same_definition(&draft.stream, &draft.calls);
             match previous.tracks.iter().find(same) {
                 Some(track) => Ok(Arc::clone(track)),
-                None => Ok(Arc::new(Track::new(new_id(), draft.stream, draft.calls)?)),
+                None => {
+                    let id = new_id(&fingerprint(&draft.stream, &draft.calls));
+                    Ok(Arc::new(Track::new(id, draft.stream, draft.calls)?))
+                }
             }
         })
         .collect::<Result<_>>()?;

@@ -17,14 +17,18 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use hashbrown::HashSet;
 
 use crate::catalog::Entity;
 use crate::error::Error;
-use crate::maintain::{Timelines, decode_keys, encode_row};
+use crate::key::{decode_keys, encode_row};
+use crate::maintain::Timelines;
 use crate::track::{Track, call_name};
+
+/// The operator's name.
+pub const LOOKUP: &str = "OnlineLookupExec";
 
 /// Which keys are read.
 #[derive(Clone, Debug)]
@@ -55,7 +59,7 @@ struct TrackRead {
 }
 
 /// The operator of [`crate::logical::online_lookup::OnlineLookup`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OnlineLookupExec {
     entity: Arc<Entity>,
     keys: KeyAccess,
@@ -129,17 +133,17 @@ impl OnlineLookupExec {
         })
     }
 
-    fn lookup(&self) -> Result<RecordBatch> {
+    async fn lookup(&self) -> Result<RecordBatch> {
         let instant = evaluate_constant(&self.as_of)?;
         let instants = instant.as_primitive::<TimestampMicrosecondType>();
         let instant = instants.is_valid(0).then(|| instants.value(0));
-        let (encoded, keys) = self.keys(instant)?;
-        self.read(&encoded, keys, instant)
+        let (encoded, keys) = self.keys(instant).await?;
+        self.read(&encoded, keys, instant).await
     }
 
     /// The values of the wanted columns for each of `encoded`, the same keys as columns in `keys`,
     /// as of `instant`; without one no feature has a value.
-    pub fn read(
+    pub async fn read(
         &self,
         encoded: &[Box<[u8]>],
         keys: Vec<ArrayRef>,
@@ -147,17 +151,19 @@ impl OnlineLookupExec {
     ) -> Result<RecordBatch> {
         let mut columns = keys;
         for read in &self.reads {
-            let mut out = Outputs::new(&read.track.layout, &read.calls);
-            for key in encoded {
-                match instant {
-                    None => out.append_null_row(),
-                    Some(instant) => self
-                        .timelines
-                        .read(&read.track, &read.calls, (key, instant), &mut out)
-                        .map_err(DataFusionError::from)?,
+            let values = match instant {
+                Some(instant) => {
+                    let values =
+                        self.timelines.read(&read.track, &read.calls, encoded, instant).await;
+                    values.map_err(DataFusionError::from)?
                 }
-            }
-            columns.extend(out.finish().map_err(Error::Aggregate)?);
+                None => {
+                    let mut out = Outputs::new(&read.track.layout, &read.calls);
+                    encoded.iter().for_each(|_| out.append_null_row());
+                    out.finish().map_err(Error::Aggregate)?
+                }
+            };
+            columns.extend(values);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(encoded.len()));
         let read =
@@ -176,13 +182,14 @@ impl OnlineLookupExec {
     }
 
     /// The keys to read, encoded and as columns. NULL is no key; duplicates are read once.
-    fn keys(&self, instant: Option<i64>) -> Result<Keys> {
+    async fn keys(&self, instant: Option<i64>) -> Result<Keys> {
         let KeyAccess::Given(columns) = &self.keys else {
             let known = match instant {
                 None => Vec::new(),
                 Some(instant) => self
                     .timelines
                     .known_keys(&self.entity.tracks, instant)
+                    .await
                     .map_err(DataFusionError::from)?,
             };
             let columns = decode_keys(&known, &self.entity.key).map_err(DataFusionError::from)?;
@@ -287,7 +294,7 @@ impl DisplayAs for OnlineLookupExec {
 
 impl ExecutionPlan for OnlineLookupExec {
     fn name(&self) -> &str {
-        "OnlineLookupExec"
+        LOOKUP
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -316,7 +323,8 @@ impl ExecutionPlan for OnlineLookupExec {
     }
 
     fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let batch = self.lookup()?;
-        Ok(Box::pin(MemoryStream::try_new(vec![batch], self.schema(), None)?))
+        let lookup = self.clone();
+        let answer = futures::stream::once(async move { lookup.lookup().await });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), answer)))
     }
 }

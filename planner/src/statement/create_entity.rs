@@ -31,7 +31,7 @@ pub async fn run(database: &Database, create: &CreateEntity) -> Result<Outcome> 
     catalog.add(&name, Relation::Entity(Arc::new(entity)), create.or_replace)?;
     inner.publish_catalog(catalog)?;
     for track in replaced {
-        inner.timelines.remove(&track)?;
+        inner.timelines.remove(&track);
     }
     Ok(Outcome::done(TAG))
 }

@@ -71,15 +71,23 @@ pub async fn change(
 ) -> Result<()> {
     let mut next = catalog.as_ref().clone();
     let state = inner.planning.state(catalog);
-    let assembled = assemble(entity, definitions, catalog, &state, &mut || next.take_id())?;
+    let assembled = assemble(entity, definitions, catalog, &state, &mut |_| next.take_id())?;
     let is_new = |track: &&Arc<Track>| !entity.tracks.iter().any(|old| old.id == track.id);
     let added: Vec<_> = assembled.tracks.iter().filter(is_new).cloned().collect();
     let is_gone = |track: &&Arc<Track>| !assembled.tracks.iter().any(|new| new.id == track.id);
     let removed: Vec<_> = entity.tracks.iter().filter(is_gone).cloned().collect();
+    if !added.is_empty() {
+        // The ids of new tracks are never given again, whatever becomes of this change: state that
+        // an online store has under an id is of one definition for ever.
+        let mut taken = catalog.as_ref().clone();
+        taken.next_id = next.next_id;
+        inner.publish_catalog(taken)?;
+        next.version = inner.catalog().version;
+    }
     for track in &added {
         if let Err(error) = backfill(inner, catalog, track).await {
             for track in &added {
-                inner.timelines.remove(track)?;
+                inner.timelines.remove(track);
             }
             return Err(error);
         }
@@ -92,13 +100,13 @@ pub async fn change(
     };
     if let Err(error) = changed.await {
         for track in &added {
-            inner.timelines.remove(track)?;
+            inner.timelines.remove(track);
         }
         return Err(error);
     }
     fail::fail_point!("features::published");
     for track in removed {
-        inner.timelines.remove(&track)?;
+        inner.timelines.remove(&track);
     }
     Ok(())
 }

@@ -111,7 +111,7 @@ async fn drop_relation(
         }
         Relation::Entity(entity) => {
             for track in &entity.tracks {
-                inner.timelines.remove(track)?;
+                inner.timelines.remove(track);
             }
         }
         Relation::View(_) => {}

@@ -33,11 +33,11 @@ pub fn schema(kind: ShowKind) -> SchemaRef {
 }
 
 /// Lists what is declared.
-pub fn run(database: &Database, show: &Show) -> Result<Outcome> {
+pub async fn run(database: &Database, show: &Show) -> Result<Outcome> {
     let catalog = database.inner.catalog();
     let columns = match show.kind {
         ShowKind::Sources => sources(&catalog),
-        ShowKind::Entities => entities(database, &catalog)?,
+        ShowKind::Entities => entities(database, &catalog).await?,
         ShowKind::Features => features(&catalog, show.entity.as_ref().map(fold))?,
         ShowKind::Views => vec![
             text(catalog.views().map(|v| Some(v.name.clone()))),
@@ -76,17 +76,17 @@ fn sources(catalog: &Catalog) -> Vec<ArrayRef> {
     ]
 }
 
-fn entities(database: &Database, catalog: &Catalog) -> Result<Vec<ArrayRef>> {
+async fn entities(database: &Database, catalog: &Catalog) -> Result<Vec<ArrayRef>> {
     let entities: Vec<_> = catalog.entities().collect();
     let key = |e: &crate::catalog::Entity| {
         let columns = e.key.iter().map(|f| format!("{} {}", f.name(), sql_name(f.data_type())));
         columns.collect::<Vec<_>>().join(", ")
     };
-    let known = |e: &crate::catalog::Entity| {
-        let keys = database.inner.timelines.known_keys(&e.tracks, i64::MAX)?;
-        Ok(Some(keys.len() as i64))
-    };
-    let keys = entities.iter().map(|e| known(e)).collect::<Result<Vec<_>>>()?;
+    let mut keys = Vec::new();
+    for entity in &entities {
+        let known = database.inner.timelines.known_keys(&entity.tracks, i64::MAX).await?;
+        keys.push(Some(known.len() as i64));
+    }
     Ok(vec![
         text(entities.iter().map(|e| Some(e.name.clone()))),
         text(entities.iter().map(|e| Some(key(e)))),

@@ -30,7 +30,7 @@ use hashbrown::DefaultHashBuilder;
 use crate::catalog::Entity;
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::maintain::{decode_keys, encode_row};
+use crate::key::{decode_keys, encode_row};
 use crate::operator::online_lookup::{KeyAccess, OnlineLookupExec};
 use crate::relation::join_entity;
 use crate::session::{Outcome, text_schema};
@@ -78,7 +78,7 @@ impl Verifier {
     /// The keys to look at, encoded; with a sample that many of them, others each time.
     async fn keys(&self, sample: Option<u64>) -> Result<Vec<Box<[u8]>>> {
         let timelines = &self.database.inner.timelines;
-        let online = timelines.known_keys(&self.entity.tracks, self.instant)?;
+        let online = timelines.known_keys(&self.entity.tracks, self.instant).await?;
         let mut keys: BTreeSet<Box<[u8]>> = online.into_iter().collect();
         for track in &self.entity.tracks {
             let table = SourceTable::with_position(Arc::clone(&track.stream.source));
@@ -128,7 +128,7 @@ impl Verifier {
         let mut attempts = 1..ATTEMPTS;
         loop {
             let keys = self.encode(&recomputed)?;
-            let online = self.look_up(&keys, &recomputed)?;
+            let online = self.look_up(&keys, &recomputed).await?;
             let places = differing(&online, &recomputed, self.entity.key.len());
             if places.is_empty() || attempts.next().is_none() {
                 return self.report(&online, &recomputed, &places);
@@ -151,7 +151,7 @@ impl Verifier {
         (0..batch.num_rows()).map(encode).collect()
     }
 
-    fn look_up(&self, keys: &[Box<[u8]>], batch: &RecordBatch) -> Result<RecordBatch> {
+    async fn look_up(&self, keys: &[Box<[u8]>], batch: &RecordBatch) -> Result<RecordBatch> {
         let columns = batch.columns()[..self.entity.key.len()].to_vec();
         let all = (0..self.entity.schema().fields().len()).collect();
         let timelines = Arc::clone(&self.database.inner.timelines);
@@ -164,7 +164,7 @@ impl Verifier {
             (timelines, &self.state),
         );
         let lookup = lookup.map_err(Error::from_datafusion)?;
-        lookup.read(keys, columns, Some(self.instant)).map_err(Error::from_datafusion)
+        lookup.read(keys, columns, Some(self.instant)).await.map_err(Error::from_datafusion)
     }
 
     fn report(
