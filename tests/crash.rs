@@ -5,25 +5,32 @@
 //!
 //! `ASOFDB_CRASH_RUNS` sets how many kills, `ASOFDB_SEED` repeats a run.
 
-use std::collections::HashMap;
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "this is a test")]
+
+#[path = "crash/checks.rs"]
+mod checks;
+#[path = "crash/clients.rs"]
+mod clients;
+#[path = "crash/redis_faults.rs"]
+mod redis_faults;
+
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use asofdb_tests::process::ServerProcess;
-use bytes::Bytes;
-use futures::SinkExt;
+use asofdb_tests::redis::RedisServer;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
+
+use checks::{declare, verify, verify_features};
+use clients::Shared;
 
 /// Kills before a database is given up for a fresh one, so that runs stay short.
 const RUNS_PER_DATABASE: u64 = 10;
-
-/// Keys of the entity.
-const KEYS: i64 = 7;
 
 /// Where the server may end, and at most how often it comes there before it does.
 const PLACES: &[(&str, u32)] = &[
@@ -41,23 +48,67 @@ const PLACES: &[(&str, u32)] = &[
 /// Where it may end while it starts.
 const PLACES_OF_RECOVERY: &[&str] = &["recovery::opened", "recovery::rebuilt"];
 
-/// `checkpoints` is how much memory rows may take before a checkpoint begins by itself.
+/// A server's folder, the Redis with its online state if there is one, and what clients know.
+struct Database {
+    folder: tempfile::TempDir,
+    redis: Option<RedisServer>,
+    ledger: Shared,
+}
+
+impl Database {
+    /// An empty database, declared.
+    async fn new(redis: Option<RedisServer>) -> Database {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database { folder, redis, ledger: Shared::default() };
+        let server = database.start("1GiB", None);
+        declare(&connect(&server).await).await;
+        database
+    }
+
+    /// `checkpoints` is how much memory rows may take before a checkpoint begins by itself.
+    fn command(&self, checkpoints: &str) -> Command {
+        let mut command = command(self.folder.path(), checkpoints);
+        command.envs(self.redis.as_ref().map(|redis| ("ASOFDB_ONLINE", redis.url())));
+        command
+    }
+
+    /// Starts the server so that it ends at a place, or at none.
+    fn start(&self, checkpoints: &str, place: Option<&str>) -> ServerProcess {
+        let mut command = self.command(checkpoints);
+        command.envs(place.map(|place| ("ASOFDB_CRASH_AT", place)));
+        ServerProcess::start(&mut command).expect("the binary serves")
+    }
+
+    /// Clients at work.
+    async fn work(&self, server: &ServerProcess, rng: &mut StdRng) -> Vec<JoinHandle<()>> {
+        self.ledger.lock().expect("no panic").stop = false;
+        let ledger = || self.ledger.clone();
+        let mut work = Vec::new();
+        for _ in 0..2 {
+            let client = connect(server).await;
+            work.push(tokio::spawn(clients::insert(client, ledger(), branch(rng))));
+        }
+        let client = connect(server).await;
+        work.push(tokio::spawn(clients::copy(client, ledger(), branch(rng))));
+        let client = connect(server).await;
+        work.push(tokio::spawn(clients::checkpoint(client, ledger(), branch(rng))));
+        let client = connect(server).await;
+        work.push(tokio::spawn(clients::redefine(client, ledger(), branch(rng))));
+        work
+    }
+
+    /// Rows and values that are as they should be.
+    async fn check(&self, server: &ServerProcess) -> (usize, usize) {
+        let client = connect(server).await;
+        (verify(&client, &self.ledger).await, verify_features(&client).await)
+    }
+}
+
 fn command(data: &Path, checkpoints: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_asofdb"));
     command.env("ASOFDB_CHECKPOINT_SIZE", checkpoints);
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
     command
-}
-
-fn start(data: &Path, checkpoints: &str) -> ServerProcess {
-    ServerProcess::start(&mut command(data, checkpoints)).expect("the binary serves")
-}
-
-/// Starts it so that it ends at a place, or at none.
-fn start_to_crash(data: &Path, checkpoints: &str, place: Option<&str>) -> ServerProcess {
-    let mut command = command(data, checkpoints);
-    command.envs(place.map(|place| ("ASOFDB_CRASH_AT", place)));
-    ServerProcess::start(&mut command).expect("the binary serves")
 }
 
 async fn connect(server: &ServerProcess) -> Client {
@@ -67,225 +118,92 @@ async fn connect(server: &ServerProcess) -> Client {
     client
 }
 
-/// What the clients know of the database.
-#[derive(Default)]
-struct Ledger {
-    next_id: i64,
-    /// Acknowledged rows.
-    acknowledged: Vec<i64>,
-    /// Rows sent together of which the answer never came.
-    in_doubt: Vec<Vec<i64>>,
-}
-
-impl Ledger {
-    fn take_ids(&mut self, count: usize) -> Vec<i64> {
-        let first = self.next_id;
-        self.next_id += count as i64;
-        (first..self.next_id).collect()
-    }
-}
-
-type Shared = Arc<Mutex<Ledger>>;
-
-fn row(id: i64) -> (i64, f64, String) {
-    let micros = 1_700_000_000_000_000 + (id * 7_919_000) % 3_600_000_000;
-    let ts = chrono::DateTime::from_timestamp_micros(micros).expect("a valid instant");
-    (id % KEYS, id as f64 * 0.1, ts.to_rfc3339())
-}
-
-/// Inserts until the connection breaks.
-async fn insert(client: Client, ledger: Shared, mut rng: StdRng) {
-    loop {
-        let ids = ledger.lock().expect("no panic").take_ids(rng.random_range(1..20));
-        let values: Vec<String> = ids
-            .iter()
-            .map(|id| {
-                let (key, value, ts) = row(*id);
-                format!("({id}, {key}, {value:?}, '{ts}')")
-            })
-            .collect();
-        let sql = format!("INSERT INTO events VALUES {}", values.join(", "));
-        if !settle(&ledger, ids, client.batch_execute(&sql).await.is_ok()) {
-            return;
-        }
-    }
-}
-
-/// Copies until the connection breaks.
-async fn copy(client: Client, ledger: Shared, mut rng: StdRng) {
-    loop {
-        let ids = ledger.lock().expect("no panic").take_ids(rng.random_range(1..2000));
-        let mut text = String::new();
-        for id in &ids {
-            let (key, value, ts) = row(*id);
-            text.push_str(&format!("{id}\t{key}\t{value:?}\t{ts}\n"));
-        }
-        let sent = async {
-            let sink = client.copy_in::<_, Bytes>("COPY events FROM STDIN").await?;
-            let mut sink = Box::pin(sink);
-            sink.send(Bytes::from(text)).await?;
-            sink.as_mut().finish().await
-        };
-        let done = sent.await.is_ok();
-        if !settle(&ledger, ids, done) {
-            return;
-        }
-    }
-}
-
-/// Checkpoints until the connection breaks.
-async fn checkpoint(client: Client, mut rng: StdRng) {
-    loop {
-        tokio::time::sleep(Duration::from_millis(rng.random_range(5..80))).await;
-        let statement = if rng.random_range(0..3) == 0 { "VACUUM" } else { "CHECKPOINT" };
-        if client.batch_execute(statement).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Makes and drops a feature until the connection breaks.
-async fn redefine(client: Client, mut rng: StdRng) {
-    let create = "CREATE OR REPLACE FEATURE extra ON things AS \
-                  SELECT count(v) OVER (RANGE UNBOUNDED PRECEDING) FROM events WHERE id >= 0";
-    for statement in [create, "DROP FEATURE IF EXISTS extra ON things"].into_iter().cycle() {
-        tokio::time::sleep(Duration::from_millis(rng.random_range(5..80))).await;
-        if client.batch_execute(statement).await.is_err() {
-            return;
-        }
-    }
-}
-
-fn settle(ledger: &Shared, ids: Vec<i64>, acknowledged: bool) -> bool {
-    let mut ledger = ledger.lock().expect("no panic");
-    match acknowledged {
-        true => ledger.acknowledged.extend(ids),
-        false => ledger.in_doubt.push(ids),
-    }
-    acknowledged
-}
-
-async fn declare(client: &Client) {
-    client
-        .batch_execute(
-            "CREATE SOURCE events (id BIGINT, k BIGINT, v DOUBLE PRECISION, ts TIMESTAMPTZ)
-               EVENT TIME ts;
-             CREATE ENTITY things (k BIGINT);
-             CREATE FEATURES ON things AS
-               SELECT count(*) OVER (RANGE UNBOUNDED PRECEDING) AS n,
-                      sum(v) OVER (RANGE UNBOUNDED PRECEDING) AS total,
-                      max(id) OVER (RANGE UNBOUNDED PRECEDING) AS newest
-               FROM events",
-        )
-        .await
-        .expect("declares");
-}
-
-/// Compares the database with the ledger; rows that were in doubt and are there count as
-/// acknowledged from now on.
-async fn verify(client: &Client, ledger: &Shared) -> usize {
-    let mut found: HashMap<i64, usize> = HashMap::new();
-    for row in client.query("SELECT id FROM events", &[]).await.expect("reads") {
-        *found.entry(row.get(0)).or_default() += 1;
-    }
-    let mut ledger = ledger.lock().expect("no panic");
-    for id in &ledger.acknowledged {
-        assert_eq!(found.get(id), Some(&1), "row {id} was acknowledged");
-    }
-    for group in std::mem::take(&mut ledger.in_doubt) {
-        let there = group.iter().filter(|id| found.contains_key(id)).count();
-        assert!(there == 0 || there == group.len(), "{there} of {} rows in doubt", group.len());
-        if there > 0 {
-            ledger.acknowledged.extend(group);
-        }
-    }
-    for (id, count) in &found {
-        assert_eq!(*count, 1, "row {id} is there {count} times");
-    }
-    assert_eq!(found.len(), ledger.acknowledged.len(), "rows that nobody sent");
-    found.len()
-}
-
-async fn verify_features(client: &Client) -> usize {
-    let online = "SELECT k, n, newest, total FROM things ORDER BY k";
-    let counted = "SELECT k, count(*), max(id) FROM events GROUP BY k ORDER BY k";
-    let online = client.query(online, &[]).await.expect("reads");
-    let counted = client.query(counted, &[]).await.expect("reads");
-    assert_eq!(online.len(), counted.len(), "keys");
-    for (feature, counted) in online.iter().zip(&counted) {
-        for column in 0..3 {
-            let (feature, counted): (i64, i64) = (feature.get(column), counted.get(column));
-            assert_eq!(feature, counted, "column {column}");
-        }
-    }
-    // The same sums bit for bit when they are joined to a label after all events.
-    let trained = "SELECT l.k, t.total FROM (SELECT DISTINCT k FROM events) AS l \
-                   LEFT JOIN things FOR SYSTEM_TIME AS OF TIMESTAMPTZ '2030-01-01 00:00:00Z' AS t \
-                   ON t.k = l.k ORDER BY l.k";
-    let trained = client.query(trained, &[]).await.expect("reads");
-    for (feature, trained) in online.iter().zip(&trained) {
-        let (feature, trained): (f64, f64) = (feature.get(3), trained.get(1));
-        assert_eq!(feature.to_bits(), trained.to_bits());
-    }
-    let differences = client.query("VERIFY FEATURES ON things", &[]).await.expect("verifies");
-    let shown: Vec<Vec<Option<String>>> =
-        differences.iter().map(|row| (0..4).map(|column| row.get(column)).collect()).collect();
-    assert!(shown.is_empty(), "online state differs from the events: {shown:?}");
-    online.len() * 4
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_nothing_counts_twice() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let runs: u64 = number("ASOFDB_CRASH_RUNS").unwrap_or(12);
-    let seed: u64 = number("ASOFDB_SEED").unwrap_or_else(|| rand::rng().random());
-    println!("ASOFDB_SEED={seed} ASOFDB_CRASH_RUNS={runs}");
-    let mut rng = StdRng::seed_from_u64(seed);
-    let mut folder = tempfile::tempdir().expect("a folder");
-    let mut ledger = Shared::default();
+    let (runs, mut rng) = settings("ASOFDB_CRASH_RUNS", 12);
     let (mut rows, mut checked) = (0, 0);
+    let mut database = Database::new(None).await;
     for run in 0..runs {
-        if run % RUNS_PER_DATABASE == 0 {
-            folder = tempfile::tempdir().expect("a folder");
-            ledger = Shared::default();
-            let server = start(folder.path(), "1GiB");
-            declare(&connect(&server).await).await;
-            drop(server);
+        if run > 0 && run % RUNS_PER_DATABASE == 0 {
+            database = Database::new(None).await;
         }
-        // Every other time the historian is at work, too.
-        let place = PLACES.choose(&mut rng).filter(|_| rng.random());
-        let place = place.map(|(place, times)| format!("{place}:{}", rng.random_range(1..=*times)));
-        let checkpoints = if run % 2 == 0 { "64KiB" } else { "1GiB" };
-        let server = start_to_crash(folder.path(), checkpoints, place.as_deref());
-        let mut clients = Vec::new();
-        for _ in 0..2 {
-            let task = insert(connect(&server).await, ledger.clone(), branch(&mut rng));
-            clients.push(tokio::spawn(task));
-        }
-        let task = copy(connect(&server).await, ledger.clone(), branch(&mut rng));
-        clients.push(tokio::spawn(task));
-        let task = checkpoint(connect(&server).await, branch(&mut rng));
-        clients.push(tokio::spawn(task));
-        let task = redefine(connect(&server).await, branch(&mut rng));
-        clients.push(tokio::spawn(task));
+        let server = start_to_crash(&database, run, &mut rng);
+        let work = database.work(&server, &mut rng).await;
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..400))).await;
         drop(server);
-        for client in clients {
-            client.await.expect("a client ends with its connection");
-        }
+        end(work).await;
         if let Some(place) = PLACES_OF_RECOVERY.choose(&mut rng).filter(|_| rng.random()) {
-            let mut command = command(folder.path(), "1GiB");
+            let mut command = database.command("1GiB");
             let ended = ServerProcess::start(command.env("ASOFDB_CRASH_AT", format!("{place}:1")));
             assert!(ended.is_err(), "a start that was to end at {place} did not");
         }
-        let server = start(folder.path(), "1GiB");
-        let client = connect(&server).await;
-        rows += verify(&client, &ledger).await;
-        checked += verify_features(&client).await;
-        drop(server);
+        let (more_rows, more_values) = database.check(&database.start("1GiB", None)).await;
+        (rows, checked) = (rows + more_rows, checked + more_values);
     }
     assert!(rows > 0, "no run got as far as an acknowledged row");
     println!("{runs} kills, {rows} rows and {checked} values checked: 0 lost, 0 doubled");
+}
+
+/// The same with the online state in a Redis that fails in many ways meanwhile. Half of the times
+/// the server is killed, too; else it goes on, and has to be right again by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_is_with_online_state_in_a_redis_that_fails() {
+    let (runs, mut rng) = settings("ASOFDB_REDIS_CRASH_RUNS", 12);
+    let (mut rows, mut checked) = (0, 0);
+    let mut database = Database::new(Some(redis_faults::start(&mut rng))).await;
+    for run in 0..runs {
+        if run > 0 && run % RUNS_PER_DATABASE == 0 {
+            database = Database::new(Some(redis_faults::start(&mut rng))).await;
+        }
+        let dies = rng.random();
+        let mut server = match dies {
+            true => start_to_crash(&database, run, &mut rng),
+            false => database.start("64KiB", None),
+        };
+        let work = database.work(&server, &mut rng).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(5..300))).await;
+        let redis = database.redis.as_mut().expect("there is one");
+        let mut faults = Vec::new();
+        for _ in 0..rng.random_range(0..3) {
+            faults.push(redis_faults::inject(redis, &mut rng).await);
+        }
+        tokio::time::sleep(Duration::from_millis(rng.random_range(5..200))).await;
+        println!("run {run}: {faults:?}, then {}", if dies { "kill -9" } else { "on" });
+        database.ledger.lock().expect("no panic").stop = true;
+        if dies {
+            drop(server);
+            end(work).await;
+            server = database.start("1GiB", None);
+        } else {
+            end(work).await;
+        }
+        let (more_rows, more_values) = database.check(&server).await;
+        (rows, checked) = (rows + more_rows, checked + more_values);
+    }
+    assert!(rows > 0, "no run got as far as an acknowledged row");
+    println!("{runs} runs, {rows} rows and {checked} values checked: 0 lost, 0 doubled");
+}
+
+/// How many runs, and the randomness of all.
+fn settings(name: &str, default: u64) -> (u64, StdRng) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let runs: u64 = number(name).unwrap_or(default);
+    let seed: u64 = number("ASOFDB_SEED").unwrap_or_else(|| rand::rng().random());
+    println!("ASOFDB_SEED={seed} {name}={runs}");
+    (runs, StdRng::seed_from_u64(seed))
+}
+
+/// Every other time the historian is at work, too, and every other time there is a place to end.
+fn start_to_crash(database: &Database, run: u64, rng: &mut StdRng) -> ServerProcess {
+    let place = PLACES.choose(rng).filter(|_| rng.random());
+    let place = place.map(|(place, times)| format!("{place}:{}", rng.random_range(1..=*times)));
+    database.start(if run.is_multiple_of(2) { "64KiB" } else { "1GiB" }, place.as_deref())
+}
+
+async fn end(work: Vec<JoinHandle<()>>) {
+    for client in work {
+        client.await.expect("a client ends with its connection, or when it is told to");
+    }
 }
 
 /// Online state that misses events, as a defect would leave it.
@@ -319,7 +237,8 @@ async fn verify_finds_a_state_that_is_wrong() {
     drop(client);
     drop(server);
     // What is rebuilt is right.
-    let server = start(folder.path(), "1GiB");
+    let server = ServerProcess::start(&mut self::command(folder.path(), "1GiB"));
+    let server = server.expect("the binary serves");
     let client = connect(&server).await;
     let found = client.query("VERIFY FEATURES ON things", &[]).await.expect("verifies");
     assert_eq!(found.len(), 0);

@@ -18,6 +18,7 @@ mod judge;
 use std::str::FromStr;
 use std::time::Instant;
 
+use asofdb_tests::redis::RedisServer;
 use judge::Tally;
 
 /// The seed of the first case unless one is given.
@@ -27,15 +28,24 @@ const COMPARISONS: usize = 200_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lookups_and_training_queries_give_the_bits_of_the_oracle() {
+    agree(None, setting("ASOFDB_COMPARISONS", COMPARISONS)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_they_do_with_online_state_in_redis() {
+    let redis = RedisServer::start().unwrap();
+    agree(Some(&redis), setting("ASOFDB_COMPARISONS", COMPARISONS) / 4).await;
+}
+
+async fn agree(redis: Option<&RedisServer>, wanted: usize) {
     let seed = setting("ASOFDB_SEED", SEED);
-    let wanted = setting("ASOFDB_COMPARISONS", COMPARISONS);
-    println!("ASOFDB_SEED={seed} ASOFDB_COMPARISONS={wanted}");
+    println!("ASOFDB_SEED={seed}, {wanted} comparisons, in Redis: {}", redis.is_some());
     let started = Instant::now();
     let mut tally = Tally::default();
     let mut cases = 0;
     while tally.comparisons() < wanted {
         let case = generate::case(seed + cases);
-        check::run(&case, |_| (), &mut tally).await;
+        check::run(&case, redis, |_| (), &mut tally).await;
         cases += 1;
         if cases % 10 == 0 {
             let (seconds, done) = (started.elapsed().as_secs(), tally.comparisons());
@@ -61,7 +71,7 @@ async fn lookups_and_training_queries_give_the_bits_of_the_oracle() {
 async fn an_event_that_one_side_misses_is_noticed() {
     let mut tally = Tally::default();
     let case = generate::case(SEED);
-    check::run(&case, |history| history.truncate(history.len() / 2), &mut tally).await;
+    check::run(&case, None, |history| history.truncate(history.len() / 2), &mut tally).await;
     assert!(tally.differ > 0, "{} comparisons, none differs", tally.comparisons());
 }
 

@@ -19,6 +19,11 @@ impl Fresh {
     /// Starts a server. Files may be read from an empty folder, which is also where files are
     /// written, from `tests/data` and from `tests/slt/files`.
     pub async fn start() -> Result<Fresh, Error> {
+        Fresh::start_with(|_| ()).await
+    }
+
+    /// The same, with what `configure` changes.
+    pub async fn start_with(configure: impl FnOnce(&mut ServeConfig)) -> Result<Fresh, Error> {
         let folder = tempfile::tempdir()?;
         let files = folder.path().join("files");
         std::fs::create_dir(&files)?;
@@ -26,6 +31,7 @@ impl Fresh {
         let mut config = ServeConfig::new(folder.path().join("data"));
         config.listen = "127.0.0.1:0".to_owned();
         config.import_dirs = vec![files, root.join("data"), root.join("slt/files")];
+        configure(&mut config);
         let server = Server::start(config).await?;
         Ok(Fresh { server, _folder: folder })
     }

@@ -8,6 +8,8 @@ pub mod codec;
 pub mod oracle;
 #[path = "harness/process.rs"]
 pub mod process;
+#[path = "harness/redis.rs"]
+pub mod redis;
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
 //! Runs `tests/slt/**/*.slt` through the wire: each file on a fresh database, once with the simple
-//! protocol (values as text) and once with the extended one (values in binary).
+//! protocol (values as text), once with the extended one (values in binary), and once with the
+//! online state in Redis.
 //!
 //! A failed statement's error is `db error SQLSTATE: message`, with ` (hint: …)` behind it.
 //! `COPY … FROM STDIN` takes the lines after its own as data. `ASOFDB_SLT=part` runs the files
@@ -15,6 +16,8 @@ mod value;
 use std::fmt;
 use std::path::Path;
 
+use asofdb_server::config::OnlineUrl;
+use asofdb_tests::redis::RedisServer;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fresh::Fresh;
@@ -24,15 +27,20 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn simple_protocol() -> Result<(), fresh::Error> {
-    run_files(false).await
+    run_files(false, None).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn extended_protocol() -> Result<(), fresh::Error> {
-    run_files(true).await
+    run_files(true, None).await
 }
 
-async fn run_files(extended: bool) -> Result<(), fresh::Error> {
+#[tokio::test(flavor = "multi_thread")]
+async fn online_state_in_redis() -> Result<(), fresh::Error> {
+    run_files(true, Some(RedisServer::start()?)).await
+}
+
+async fn run_files(extended: bool, redis: Option<RedisServer>) -> Result<(), fresh::Error> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("slt");
     let wanted = std::env::var("ASOFDB_SLT").unwrap_or_default();
     let mut failures = Vec::new();
@@ -42,7 +50,11 @@ async fn run_files(extended: bool) -> Result<(), fresh::Error> {
             continue;
         }
         files += 1;
-        let database = Fresh::start().await?;
+        let database = Fresh::start_with(|config| {
+            config.online = redis.as_ref().map(|redis| OnlineUrl(redis.url()));
+            config.online_prefix = format!("file{files}");
+        });
+        let database = database.await?;
         let port = database.port();
         let mut runner = Runner::new(|| async move {
             let client = fresh::connect(port).await.map_err(Failure::from)?;

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::pin::pin;
 
-use asofdb_server::ServeConfig;
+use asofdb_server::config::OnlineUrl;
 use asofdb_tests::TestServer;
 use asofdb_tests::oracle::{Event, Value};
+use asofdb_tests::redis::RedisServer;
 use bytes::Bytes;
 use futures::SinkExt;
 use rand::rngs::StdRng;
@@ -22,14 +23,17 @@ use super::judge::{Judge, Tally, Triple, describe};
 /// Changes the history that the oracle sees, to show that differences are noticed.
 pub type Tamper = fn(&mut Vec<Event>);
 
-/// Runs a case in a database of its own.
-pub async fn run(case: &Case, tamper: Tamper, tally: &mut Tally) {
-    // In every other case checkpoints come by themselves, as fast as they can.
-    let checkpoints = |config: &mut ServeConfig| config.checkpoint_bytes = 1;
-    let mut server = match case.seed % 2 {
-        0 => TestServer::start(checkpoints).await,
-        _ => TestServer::start(|_| ()).await,
-    };
+/// Runs a case in a database of its own, with its online state in `redis` if there is one.
+pub async fn run(case: &Case, redis: Option<&RedisServer>, tamper: Tamper, tally: &mut Tally) {
+    let mut server = TestServer::start(|config| {
+        // In every other case checkpoints come by themselves, as fast as they can.
+        if case.seed.is_multiple_of(2) {
+            config.checkpoint_bytes = 1;
+        }
+        config.online = redis.map(|redis| OnlineUrl(redis.url()));
+        config.online_prefix = format!("seed{}", case.seed);
+    })
+    .await;
     let mut runner = Runner {
         case,
         client: server.connect().await,
@@ -64,6 +68,9 @@ pub async fn run(case: &Case, tamper: Tamper, tally: &mut Tally) {
             _ => {}
         }
         if stage >= 3 {
+            if let Some(redis) = redis.filter(|_| stage == 4) {
+                redis.command("FLUSHALL").expect("the state is lost");
+            }
             server.restart().await;
             runner.client = server.connect().await;
             runner.statements.clear();

@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader, Error, Result};
 use std::process::{Child, Command, Stdio};
 
-/// A running `asofdb serve`. It is killed without warning when it is dropped.
+/// A running `asofdb serve`. It is killed without warning when it is dropped. With
+/// `ASOFDB_TEST_LOG` in the environment its log goes to the standard error.
 pub struct ServerProcess {
     child: Child,
     port: u16,
@@ -29,7 +30,11 @@ impl ServerProcess {
             seen.push_str(&line);
             if let Some(port) = port_in(&line) {
                 // Whoever writes to a full pipe waits.
-                std::thread::spawn(move || log.lines().for_each(drop));
+                let show = std::env::var_os("ASOFDB_TEST_LOG").is_some();
+                std::thread::spawn(move || {
+                    let shown = log.lines().map_while(Result::ok).filter(|_| show);
+                    shown.for_each(|line| eprintln!("{line}"));
+                });
                 server.port = port;
                 return Ok(server);
             }
