@@ -66,6 +66,7 @@ impl Ingest {
         if rows == 0 {
             return Ok(0);
         }
+        self.timelines.check_applier()?;
         let mut entries = Vec::new();
         for batch in &batches {
             check_rows(source, batch)?;

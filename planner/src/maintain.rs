@@ -180,6 +180,14 @@ impl Timelines {
         self.tracks_of(source).into_iter().map(evaluate).collect()
     }
 
+    /// Fails if there is nobody to apply rows any more: then none may be committed.
+    pub fn check_applier(&self) -> Result<()> {
+        match self.commands.is_closed() {
+            false => Ok(()),
+            true => Err(Error::Internal("online state is not kept any more; restart".into())),
+        }
+    }
+
     /// Hands committed rows to the applier, in the order of the log; it answers when every later
     /// read sees them.
     pub fn committed(&self, committed: Committed) {

@@ -28,6 +28,10 @@ impl<C: Cell> Redis<C> {
             };
             let found =
                 ShardProgress { position: found.position, fill: found.fill, ready: found.ready };
+            // No read answers from less than what the shard has now.
+            if found.ready {
+                space.raise_seen(shard, found.position);
+            }
             // A shard that is as this process left it has everything that this process applied.
             if progress.shard(shard) != Some(found) || head.is_none() {
                 progress.fall_back(found.position);
@@ -83,7 +87,10 @@ impl<C: Cell> Redis<C> {
         self.change_witnesses(space.id, shards, &Change::Reset { position, fill }).await?;
         let others = progress.shards.iter().any(Option::is_some);
         let filling = ShardProgress { position, fill, ready: false };
-        shards.iter().for_each(|&shard| progress.set(shard, Some(filling)));
+        for &shard in shards {
+            progress.set(shard, Some(filling));
+            space.restart_seen(shard, position);
+        }
         progress.fill_next = 0;
         if others {
             progress.fall_back(position);

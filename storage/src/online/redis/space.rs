@@ -34,6 +34,13 @@ impl<C: Cell> Space<C> {
         self.seen.get(shard as usize).map_or(0, |seen| seen.load(Ordering::SeqCst))
     }
 
+    /// A shard begins anew at a position, whatever was seen of it.
+    pub(super) fn restart_seen(&self, shard: u32, position: u64) {
+        if let Some(seen) = self.seen.get(shard as usize) {
+            seen.store(position, Ordering::SeqCst);
+        }
+    }
+
     pub(super) fn raise_seen(&self, shard: u32, position: u64) {
         if let Some(seen) = self.seen.get(shard as usize) {
             seen.fetch_max(position, Ordering::SeqCst);
