@@ -184,6 +184,54 @@ async fn so_it_is_with_online_state_in_a_redis_that_fails() {
     println!("{runs} runs, {rows} rows and {checked} values checked: 0 lost, 0 doubled");
 }
 
+/// A folder that was restored knows less than the Redis that it went on with before: what is there
+/// of events that this folder has never had counts for nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_folder_does_not_believe_state_of_later() {
+    let database = Database::new(Some(RedisServer::start().expect("redis-server runs"))).await;
+    let folder = database.folder.path();
+    let backup = tempfile::tempdir().expect("a folder");
+    for restored in [false, true] {
+        let server = database.start("1GiB", None);
+        let client = connect(&server).await;
+        let insert = |ids: std::ops::Range<i64>| {
+            let row = |id: i64| format!("({id}, {}, 0.5, now())", id % 3);
+            let rows: Vec<String> = ids.map(row).collect();
+            format!("INSERT INTO events VALUES {}", rows.join(", "))
+        };
+        if restored {
+            assert_eq!(verify_features(&client).await, 3 * 4);
+            client.batch_execute(&insert(200..205)).await.expect("inserts");
+            assert_eq!(verify_features(&client).await, 3 * 4);
+            let count = client.query_one("SELECT count(*), sum(v) FROM events", &[]).await;
+            let count = count.expect("reads");
+            assert_eq!((count.get(0), count.get(1)), (15_i64, 7.5_f64));
+            continue;
+        }
+        client.batch_execute(&insert(0..10)).await.expect("inserts");
+        drop(server);
+        copy_folder(folder, backup.path());
+        let server = database.start("1GiB", None);
+        let client = connect(&server).await;
+        client.batch_execute(&insert(100..130)).await.expect("inserts");
+        drop(server);
+        std::fs::remove_dir_all(folder).expect("the folder goes");
+        copy_folder(backup.path(), folder);
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        match entry.file_type().expect("a type").is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).expect("copies")),
+        }
+    }
+}
+
 /// How many runs, and the randomness of all.
 fn settings(name: &str, default: u64) -> (u64, StdRng) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());

@@ -91,6 +91,9 @@ pub struct QuickstartArgs {
     /// Folder with the flights to load [default: tests/data]
     #[arg(long, env = "ASOFDB_FLIGHTS", value_name = "DIR")]
     pub flights: Option<PathBuf>,
+    /// Redis that holds the online state, as for serve [default: the memory of this process]
+    #[arg(long, env = "ASOFDB_ONLINE", value_name = "URL", hide_env_values = true)]
+    pub online: Option<OnlineUrl>,
     /// Go on as a server afterwards
     #[arg(long)]
     pub serve: bool,
@@ -349,6 +352,8 @@ pub struct QuickstartConfig {
     pub data: Option<PathBuf>,
     /// Folder with the flights.
     pub flights: PathBuf,
+    /// The Redis that holds the online state; `None` for the memory of this process.
+    pub online: Option<OnlineUrl>,
     /// Go on as a server.
     pub serve: bool,
     /// Address and port to listen on.
@@ -360,6 +365,7 @@ impl From<QuickstartArgs> for QuickstartConfig {
         QuickstartConfig {
             data: args.data,
             flights: args.flights.unwrap_or_else(|| DEFAULT_FLIGHTS.into()),
+            online: args.online,
             serve: args.serve,
             listen: args.listen.unwrap_or_else(|| DEFAULT_LISTEN.to_owned()),
         }

@@ -79,6 +79,7 @@ pub async fn run(config: QuickstartConfig) -> Result<(), QuickstartError> {
     std::fs::create_dir_all(&export)?;
     let serve = ServeConfig {
         listen: if config.serve { config.listen.clone() } else { "127.0.0.1:0".into() },
+        online: config.online.clone(),
         import_dirs: vec![flights, export.canonicalize()?],
         ..ServeConfig::new(&data)
     };

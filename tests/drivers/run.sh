@@ -14,9 +14,11 @@ venv=$(dirname "$(tests/install.sh --bin)")
 
 work=$(mktemp -d)
 server=
+redis=
 finish() {
   [ -z "$server" ] || kill "$server" 2>/dev/null || true
   [ -z "$server" ] || wait "$server" 2>/dev/null || true
+  [ -z "$redis" ] || kill "$redis" 2>/dev/null || true
   rm -rf "$work"
 }
 trap finish EXIT
@@ -52,10 +54,24 @@ done
 
 "$asofdb" quickstart --data "$work/flights" >"$work/quickstart.log" || { cat "$work/quickstart.log"; exit 1; }
 grep "differ" "$work/quickstart.log"
+
+# The same story with the online state in Redis.
+free_port='import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+redis_port=$(python3 -c "$free_port")
+redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$work" --save "" --appendonly no >"$work/redis.log" &
+redis=$!
+for _ in $(seq 100); do redis-cli -p "$redis_port" ping >/dev/null 2>&1 && break; sleep 0.1; done
+"$asofdb" quickstart --online "redis://127.0.0.1:$redis_port" >"$work/quickstart.log" ||
+  { cat "$work/quickstart.log"; exit 1; }
+grep "differ" "$work/quickstart.log"
+kill "$redis"
+wait "$redis" || true
+redis=
+
 "$venv/bin/python" tests/drivers/compare_duckdb.py tests/data "$work/flights/export/training.parquet"
 "$(dirname "$asofdb")/compare-oracle" tests/data "$work/flights/export/training.parquet"
 serve "$work/flights"
 "$venv/bin/python" tests/drivers/read_history.py "$port" "$work/flights/history"
 stop
-passed=$((passed + 3))
+passed=$((passed + 4))
 echo "$passed passed, 0 failed"
