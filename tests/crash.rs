@@ -79,21 +79,22 @@ impl Database {
         ServerProcess::start(&mut command).expect("the binary serves")
     }
 
-    /// Clients at work.
+    /// Clients at work. A server that ends meanwhile has fewer of them.
     async fn work(&self, server: &ServerProcess, rng: &mut StdRng) -> Vec<JoinHandle<()>> {
         self.ledger.lock().expect("no panic").stop = false;
-        let ledger = || self.ledger.clone();
+        let mut connected = Vec::new();
+        for _ in 0..5 {
+            connected.extend(try_connect(server).await);
+        }
+        let mut connected = connected.into_iter();
+        let mut client = || Some((connected.next()?, self.ledger.clone(), branch(rng)));
         let mut work = Vec::new();
         for _ in 0..2 {
-            let client = connect(server).await;
-            work.push(tokio::spawn(clients::insert(client, ledger(), branch(rng))));
+            work.extend(client().map(|(c, l, r)| tokio::spawn(clients::insert(c, l, r))));
         }
-        let client = connect(server).await;
-        work.push(tokio::spawn(clients::copy(client, ledger(), branch(rng))));
-        let client = connect(server).await;
-        work.push(tokio::spawn(clients::checkpoint(client, ledger(), branch(rng))));
-        let client = connect(server).await;
-        work.push(tokio::spawn(clients::redefine(client, ledger(), branch(rng))));
+        work.extend(client().map(|(c, l, r)| tokio::spawn(clients::copy(c, l, r))));
+        work.extend(client().map(|(c, l, r)| tokio::spawn(clients::checkpoint(c, l, r))));
+        work.extend(client().map(|(c, l, r)| tokio::spawn(clients::redefine(c, l, r))));
         work
     }
 
@@ -112,10 +113,14 @@ fn command(data: &Path, checkpoints: &str) -> Command {
 }
 
 async fn connect(server: &ServerProcess) -> Client {
+    try_connect(server).await.expect("connects")
+}
+
+async fn try_connect(server: &ServerProcess) -> Result<Client, tokio_postgres::Error> {
     let url = format!("host=127.0.0.1 port={} user=asofdb dbname=asofdb", server.port());
-    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("connects");
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::spawn(connection);
-    client
+    Ok(client)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

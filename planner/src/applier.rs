@@ -129,6 +129,11 @@ impl Applier {
         for (_, fill) in self.fills.drain() {
             fill.end().await;
         }
+        for live in self.timelines.all_tracks() {
+            if let Err(error) = self.timelines.store().settle(live.track.id).await {
+                tracing::debug!(track = live.track.id, %error, "a start will look for more rows");
+            }
+        }
         if let Err(error) = self.timelines.store().release().await {
             tracing::warn!(%error, "the online store was not released");
         }
@@ -271,6 +276,10 @@ impl Applier {
                     Err(error) => return Err(error.into()),
                 }
             }
+            match settle(&store, live).await {
+                Ok(()) | Err(StorageError::StateLost { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
             for (shard, now) in shards.iter_mut().zip(coverage(&store, live).await?) {
                 if !matches!(shard, Coverage::Lost) {
                     *shard = now;
@@ -344,6 +353,17 @@ async fn coverage(store: &Store, live: &LiveTrack) -> Result<Vec<Coverage>, Stor
     loop {
         match store.coverage(live.track.id).await {
             Ok(coverage) => return Ok(coverage),
+            Err(error) => patience.wait(live, error).await?,
+        }
+    }
+}
+
+/// Says to the shards without events, too, how far the track has come.
+async fn settle(store: &Store, live: &LiveTrack) -> Result<(), StorageError> {
+    let mut patience = Patience::default();
+    loop {
+        match store.settle(live.track.id).await {
+            Ok(()) => return Ok(()),
             Err(error) => patience.wait(live, error).await?,
         }
     }

@@ -196,8 +196,12 @@ impl Timelines {
 
     /// Asks the applier to look what all tracks have in the store.
     pub fn check_all(&self) {
-        let all: Vec<_> = self.live.read().values().flatten().cloned().collect();
-        all.iter().for_each(|live| self.ask_for_repair(live));
+        self.all_tracks().iter().for_each(|live| self.ask_for_repair(live));
+    }
+
+    /// The tracks of all sources.
+    pub fn all_tracks(&self) -> Vec<Arc<LiveTrack>> {
+        self.live.read().values().flatten().cloned().collect()
     }
 
     /// Ends the applier, after what it was sent.

@@ -163,6 +163,16 @@ pub trait OnlineStore<C: Cell>: Send + Sync {
     /// As [`read`](Self::read).
     async fn len(&self, space: u32) -> Result<u64, Error>;
 
+    /// Says to all shards of a space how far its live events have come, whether or not they had
+    /// any: a shard that came back older, and misses nothing, is believed again; and after a restart
+    /// nothing before that has to be replayed.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    async fn settle(&self, _space: u32) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The spaces that the store holds from before this process, known here or not.
     ///
     /// # Errors

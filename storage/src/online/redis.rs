@@ -212,6 +212,10 @@ impl<C: Cell> OnlineStore<C> for Redis<C> {
         self.count_keys(&space).await
     }
 
+    async fn settle(&self, space: u32) -> Result<(), Error> {
+        Redis::settle(self, space).await
+    }
+
     async fn stored_spaces(&self) -> Result<Vec<u32>, Error> {
         Redis::stored_spaces(self).await
     }
