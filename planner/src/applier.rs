@@ -198,7 +198,7 @@ impl Applier {
     /// made while the row was on its way.
     async fn give_up(&self, live: &LiveTrack, error: Error) {
         tracing::error!(track = live.track.id, %error, "a feature cannot be computed any more");
-        live.filled.send_replace(Filled::Failed(Arc::new(error)));
+        live.settle(Filled::Failed(Arc::new(error)));
         if let Err(error) = self.timelines.store().drop_space(live.track.id).await {
             tracing::error!(track = live.track.id, %error, "timelines were not dropped");
         }
@@ -234,9 +234,9 @@ impl Applier {
                 Ok(()) => return,
                 Err(error) => error,
             };
-            if !matches!(&error, Error::Storage(error) if passes(error)) {
+            if !passes(&error, live) {
                 tracing::error!(track = live.track.id, %error, "online state stays incomplete");
-                live.filled.send_replace(Filled::Failed(Arc::new(error)));
+                live.settle(Filled::Failed(Arc::new(error)));
                 return;
             }
             tracing::warn!(track = live.track.id, %error, "online state is not complete");
@@ -290,10 +290,10 @@ impl Applier {
         let lost: Vec<u32> =
             (0..).zip(&shards).filter(|(_, c)| !whole(c)).map(|(n, _)| n).collect();
         if lost.is_empty() {
-            live.filled.send_replace(Filled::Whole);
+            live.settle(Filled::Whole);
             return Ok(());
         }
-        live.filled.send_replace(Filled::Not);
+        live.settle(Filled::Not);
         begin_fill(&store, live, (&lost, until)).await?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let fill = Fill {

@@ -70,7 +70,7 @@ impl Fill {
         let filled = match self.fill().await {
             Ok(true) => Filled::Whole,
             Ok(false) => return,
-            Err(Error::Storage(error)) if passes(&error) => {
+            Err(error) if passes(&error, &self.live) => {
                 tracing::warn!(track = self.live.track.id, %error, "online state is filled again");
                 sleep(BEGIN_AGAIN).await;
                 self.timelines.ask_for_repair(&self.live);
@@ -78,7 +78,7 @@ impl Fill {
             }
             Err(error) => Filled::Failed(Arc::new(error)),
         };
-        self.live.filled.send_replace(filled);
+        self.live.settle(filled);
     }
 
     /// Returns whether all rows are in; `false` if it was cancelled.
@@ -103,8 +103,10 @@ impl Fill {
     }
 }
 
-/// Whether a store's failure passes, if what it was to do is begun again.
-pub fn passes(error: &StorageError) -> bool {
+/// Whether a failure passes, if what failed is begun again. Rows that could be read before, and from
+/// which the state was computed before, can be read again some time.
+pub fn passes(error: &Error, live: &LiveTrack) -> bool {
+    let Error::Storage(error) = error else { return live.was_whole() };
     matches!(
         error,
         StorageError::StateLost { .. }

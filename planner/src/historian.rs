@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::catalog::Source;
 use crate::database::Inner;
@@ -136,11 +136,9 @@ async fn make_checkpoints(
             Ok(()) => retry = RETRY.0,
             Err(error) => {
                 tracing::warn!(%error, retry_s = retry.as_secs(), "checkpoint failed");
-                tokio::select! {
-                    _ = stopping.changed() => return,
-                    () = sleep(retry) => {}
+                if pause(&mut retry, &mut stopping).await {
+                    return;
                 }
-                retry = (retry * 2).min(RETRY.1);
             }
         }
     }
@@ -166,14 +164,19 @@ async fn keep_up(
             Err(error) => {
                 tracing::warn!(%error, retry_s = retry.as_secs(), "merging files failed");
                 checkpointed.notify_one();
-                tokio::select! {
-                    _ = stopping.changed() => return,
-                    () = sleep(retry) => {}
+                if pause(&mut retry, &mut stopping).await {
+                    return;
                 }
-                retry = (retry * 2).min(RETRY.1);
             }
         }
     }
+}
+
+/// Waits after a failure, longer each time; says whether the historian is to end instead.
+async fn pause(retry: &mut Duration, stopping: &mut watch::Receiver<bool>) -> bool {
+    let waited = timeout(*retry, stopping.changed()).await;
+    *retry = (*retry * 2).min(RETRY.1);
+    waited.is_ok()
 }
 
 /// Expires, merges and deletes for all sources.
@@ -182,8 +185,11 @@ async fn upkeep(inner: &Arc<Inner>, stopping: &watch::Receiver<bool>) -> Result<
         if *stopping.borrow() {
             return Ok(());
         }
-        expire(inner, source).await?;
-        match merge_files(inner, source, Extent::Few).await {
+        let kept = async {
+            expire(inner, source).await?;
+            merge_files(inner, source, Extent::Few).await
+        };
+        match kept.await {
             // It was dropped meanwhile.
             Err(Error::Storage(asofdb_storage::Error::FilesGone { .. })) => {}
             other => other?,

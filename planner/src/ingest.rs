@@ -11,6 +11,7 @@ use arrow::ipc::writer::StreamWriter;
 use asofdb_storage::{Entry, Log};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::applier::Committed;
 use crate::catalog::Source;
@@ -21,6 +22,10 @@ use crate::source_file::number_rows;
 
 /// Rows in one record of the log.
 const RECORD_ROWS: usize = 65_536;
+
+/// Memory of rows that are committed or about to be, and not applied to online state: 256 MiB. With
+/// a store that takes nothing, who comes when it is used waits before anything is written.
+const UNAPPLIED_KIB: u32 = 256 << 10;
 
 /// Event times lie between these years: beyond them calendar arithmetic has no room, and an event
 /// of the year 200,000 is a unit mistaken, not an event.
@@ -34,13 +39,16 @@ pub struct Ingest {
     /// tails that end exactly there.
     published: Arc<Mutex<u64>>,
     tails: Arc<Tails>,
+    /// Of [`UNAPPLIED_KIB`]: what rows that are not applied yet leave for others.
+    unapplied: Arc<Semaphore>,
 }
 
 impl Ingest {
     /// Ingests into `log`, of which every row is in its source's tail, counted by `tails`.
     pub fn new(log: Log, timelines: Arc<Timelines>, tails: Arc<Tails>) -> Self {
         let published = Arc::new(Mutex::new(log.next_position()));
-        Ingest { log, timelines, published, tails }
+        let unapplied = Arc::new(Semaphore::new(UNAPPLIED_KIB as usize));
+        Ingest { log, timelines, published, tails, unapplied }
     }
 
     /// How much memory the tails take.
@@ -77,6 +85,9 @@ impl Ingest {
             }
         }
         let batch = concat_batches(&source.schema, &batches)?;
+        let kib = (batch.get_array_memory_size() >> 10).clamp(1, UNAPPLIED_KIB as usize) as u32;
+        let permit = self.unapplied.acquire_many(kib).await;
+        let _held_until_applied = permit.map_err(|_| Error::Closing)?;
         let evaluated = self.timelines.evaluate(source.id, &number_rows(&batch, 0)?)?;
         let (published, data) = (Arc::clone(&self.published), Arc::clone(&source.data));
         let tails = Arc::clone(&self.tails);

@@ -46,7 +46,9 @@ pub struct LiveTrack {
     /// The position up to which the applier has applied rows; it alone changes it.
     pub applied: AtomicU64,
     /// Whether its state is complete, or why it cannot be.
-    pub filled: watch::Sender<Filled>,
+    filled: watch::Sender<Filled>,
+    /// Whether it has been complete before.
+    was_whole: AtomicBool,
     /// Whether the applier was asked to repair it and has not begun.
     repair_asked: AtomicBool,
     /// Shards of which a read found something missing.
@@ -80,6 +82,7 @@ impl LiveTrack {
             live_from,
             applied: live_from.into(),
             filled: watch::Sender::new(Filled::Not),
+            was_whole: AtomicBool::new(false),
             repair_asked: AtomicBool::new(false),
             damaged: Mutex::default(),
             stopping: Arc::clone(&timelines.stopping),
@@ -98,6 +101,19 @@ impl LiveTrack {
             Ok(_) => Ok(()),
             Err(_) => Err(Error::Closing),
         }
+    }
+
+    /// Says how far it is filled.
+    pub fn settle(&self, filled: Filled) {
+        if matches!(filled, Filled::Whole) {
+            self.was_whole.store(true, Ordering::Release);
+        }
+        self.filled.send_replace(filled);
+    }
+
+    /// Whether its state was complete before: then whatever fails now passes.
+    pub fn was_whole(&self) -> bool {
+        self.was_whole.load(Ordering::Acquire)
     }
 
     /// Says that the applier begins to repair it; returns the shards that are known to be damaged.
@@ -351,14 +367,19 @@ impl Waits {
         track: &Arc<Track>,
         error: StorageError,
     ) -> Result<()> {
+        let tracks = timelines.tracks_of(track.stream.source.id);
+        let live = tracks.iter().find(|live| live.track.id == track.id);
         match &error {
             StorageError::UnknownSpace { .. } if track.is_retired() => return Err(Error::Changed),
-            StorageError::StateNotReady { .. } | StorageError::UnknownSpace { .. } => {}
+            StorageError::StateNotReady { .. } | StorageError::UnknownSpace { .. } => {
+                let filled = live.map(|live| live.filled.borrow().clone());
+                if let Some(Filled::Failed(reason)) = filled {
+                    return Err(Error::Fill(reason));
+                }
+            }
             StorageError::StateLost { .. }
             | StorageError::StateBehind { .. }
             | StorageError::StateDamaged { .. } => {
-                let tracks = timelines.tracks_of(track.stream.source.id);
-                let live = tracks.iter().find(|live| live.track.id == track.id);
                 if let (Some(live), StorageError::StateDamaged { shard, .. }) = (live, &error) {
                     live.damaged.lock().push(*shard);
                 }

@@ -261,14 +261,16 @@ impl History {
     ) -> Result<Arc<Manifest>, Error> {
         let mut writer = self.write_turn().await?;
         let mut next = Manifest::clone(&self.manifest());
-        let entry = next.streams.entry(stream).or_default();
-        let before = entry.files.len();
-        entry.files.retain(|file| !removed.contains(file));
         let added = added.into_iter().map(FileRef::new);
-        if before - entry.files.len() != removed.len() {
+        // A stream that was dropped meanwhile does not come back.
+        let going =
+            |entry: &StreamFiles| entry.files.iter().filter(|f| removed.contains(f)).count();
+        let entry = next.streams.get_mut(&stream).filter(|entry| going(entry) == removed.len());
+        let Some(entry) = entry else {
             self.retire(added);
             return Err(Error::FilesGone { stream });
-        }
+        };
+        entry.files.retain(|file| !removed.contains(file));
         entry.files.extend(added);
         entry.kept_from = entry.kept_from.max(kept_from);
         self.publish(&mut writer, next).await

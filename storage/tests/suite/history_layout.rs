@@ -185,6 +185,7 @@ async fn a_large_file_goes_to_the_store_in_parts_and_comes_back() {
     assert_eq!(store.uploads.counts(), (1, 0));
     assert!(store.uploads.parts.load(Ordering::Relaxed) >= 2);
     assert_eq!(read(&history, &file).await, large);
+    history.append(2, vec![rows(1, &[&[(1, 1, 1)]])]).await.unwrap();
     history.replace(1, &[], vec![file], None).await.unwrap();
     assert!(open(&store).await.is_ok(), "its length is what the manifest says");
 }

@@ -103,7 +103,8 @@ async fn files_that_are_gone_cannot_be_replaced() {
     history.drop_stream(2).await.unwrap();
     let before = history.manifest();
     let twice = [now.files(1)[0].clone(), now.files(1)[0].clone()];
-    for (stream, removed) in [(1, old.files(1)), (2, old.files(2)), (9, first), (1, &twice[..])] {
+    let cases = [(1, old.files(1)), (2, old.files(2)), (2, &[]), (9, first), (1, &twice[..])];
+    for (stream, removed) in cases {
         let added = write_file(&history, stream, &MERGED).await;
         let refused = history.replace(stream, removed, vec![added], Some(7)).await;
         let Err(Error::FilesGone { stream: named }) = refused else { panic!("{refused:?}") };

@@ -177,7 +177,10 @@ async fn a_large_file_goes_to_a_bucket_in_parts() {
     let file = kept.finish().await.unwrap().unwrap();
     assert!(file.bytes > 10 << 20, "{} bytes", file.bytes);
     assert!(read(&history, &file).await == large);
-    let manifest = history.replace(1, &[], vec![file], None).await.unwrap();
+    let small = history.append(2, vec![rows(1, &[&[(1, 1, 1)]])]).await.unwrap();
+    let manifest = history.replace(1, small.files(1), vec![file], None).await.unwrap();
+    drop(small);
+    assert_eq!(history.delete_retired().await.unwrap(), 1);
     assert_eq!(data_files(&*history.store()).await, [manifest.files(1)[0].path.clone()]);
     assert_eq!(moto.open(URL, OWNER).await.unwrap().manifest(), manifest);
 }
