@@ -10,7 +10,11 @@
 //!
 //! A store that does not answer, or takes nothing, is asked again until it does: who commits waits,
 //! for what was acknowledged is seen by every later read. The rows are durable all the while.
+//!
+//! A panic is a defect, and ends nothing but the work at hand: the commits in it fail, and all
+//! tracks are filled anew, for nobody knows how far their state has come.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +22,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use asofdb_storage::Error as StorageError;
 use asofdb_storage::online::{Coverage, LEASE, Lane, replay};
+use futures::FutureExt;
 use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
@@ -26,7 +31,8 @@ use crate::backfill::{Fill, missing_rows, passes, rows_from};
 use crate::catalog::Connector;
 use crate::cell::Changes;
 use crate::error::{Error, Result};
-use crate::maintain::{Filled, LiveTrack, Store, Timelines, changes};
+use crate::live_track::{Damage, Filled, LiveTrack};
+use crate::maintain::{Store, Timelines, changes};
 use crate::planning::Planning;
 use crate::task::Background;
 use crate::track::{KeyedEvents, Track};
@@ -107,20 +113,45 @@ impl Applier {
                     commits.push(committed);
                     continue;
                 }
-                self.apply(std::mem::take(&mut commits)).await;
-                match command {
-                    Command::Commit(_) => {}
-                    Command::Register(live) | Command::Repair(live) => self.begin(&live).await,
-                    Command::Drop(track) => self.drop_track(&track).await,
-                    Command::Stop(done) => {
-                        self.stop(keeper).await;
-                        // Who stopped waiting knows nothing of it.
-                        let _ = done.send(());
-                        return;
-                    }
+                self.apply_or_recover(std::mem::take(&mut commits)).await;
+                if let Command::Stop(done) = command {
+                    self.stop(keeper).await;
+                    // Who stopped waiting knows nothing of it.
+                    let _ = done.send(());
+                    return;
                 }
+                self.obey_or_recover(command).await;
             }
-            self.apply(commits).await;
+            self.apply_or_recover(commits).await;
+        }
+    }
+
+    /// Begins to keep a track, or ends it.
+    async fn obey_or_recover(&mut self, command: Command) {
+        let (Command::Register(live) | Command::Repair(live)) = command else {
+            if let Command::Drop(track) = command {
+                self.drop_track(&track).await;
+            }
+            return;
+        };
+        if AssertUnwindSafe(self.begin(&live)).catch_unwind().await.is_err() {
+            let reason = Error::Internal("completing online state panicked".into());
+            live.settle(Filled::Failed(Arc::new(reason)));
+        }
+    }
+
+    /// Applies commits; after a panic, what they left of all tracks is filled anew.
+    async fn apply_or_recover(&mut self, commits: Vec<Committed>) {
+        let Some(last) = commits.last() else { return };
+        let to = last.first + last.batch.num_rows() as u64;
+        if AssertUnwindSafe(self.apply(commits)).catch_unwind().await.is_ok() {
+            return;
+        }
+        tracing::error!("applying rows panicked; all online state is filled anew");
+        for live in self.timelines.all_tracks() {
+            live.applied.fetch_max(to, Ordering::AcqRel);
+            live.distrust();
+            self.obey_or_recover(Command::Repair(live)).await;
         }
     }
 
@@ -141,6 +172,7 @@ impl Applier {
 
     /// Applies commits, which follow each other, and answers them.
     async fn apply(&mut self, commits: Vec<Committed>) {
+        fail::fail_point!("applier::apply");
         let Some(last) = commits.last() else { return };
         let to = last.first + last.batch.num_rows() as u64;
         let mut by_track: HashMap<u32, (Arc<LiveTrack>, Changes)> = HashMap::new();
@@ -227,10 +259,11 @@ impl Applier {
     /// Brings a track what the store misses of it, below the position applied last. When it
     /// returns no read answers without that any more.
     async fn begin(&mut self, live: &Arc<LiveTrack>) {
-        let mut damaged = live.repairing();
+        let mut damage = Damage::default();
         let mut wait = RETRY.0;
         while live.is_wanted() {
-            let error = match self.try_begin(live, &damaged).await {
+            live.repairing(&mut damage);
+            let error = match self.try_begin(live, &damage).await {
                 Ok(()) => return,
                 Err(error) => error,
             };
@@ -242,11 +275,10 @@ impl Applier {
             tracing::warn!(track = live.track.id, %error, "online state is not complete");
             sleep(wait).await;
             wait = (wait * 2).min(RETRY.1);
-            damaged.extend(live.repairing());
         }
     }
 
-    async fn try_begin(&mut self, live: &Arc<LiveTrack>, damaged: &[u32]) -> Result<()> {
+    async fn try_begin(&mut self, live: &Arc<LiveTrack>, damage: &Damage) -> Result<()> {
         if let Some(fill) = self.fills.remove(&live.track.id) {
             fill.end().await;
         }
@@ -257,7 +289,7 @@ impl Applier {
         for (shard, coverage) in (0..).zip(&mut shards) {
             // State of a log that went on otherwise than ours is none.
             let foreign = matches!(coverage, Coverage::Ready { position } if *position > until);
-            if foreign || damaged.contains(&shard) {
+            if foreign || damage.concerns(shard) {
                 *coverage = Coverage::Lost;
             }
         }

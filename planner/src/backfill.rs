@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use asofdb_storage::Error as StorageError;
 use asofdb_storage::online::Lane;
 use datafusion::catalog::TableProvider;
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream_partitioned};
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use tokio::time::sleep;
 
 use crate::applier::{finish, patiently};
@@ -22,7 +23,9 @@ use crate::catalog::{Catalog, Connector};
 use crate::cell::Changes;
 use crate::database::Inner;
 use crate::error::{Error, Result};
-use crate::maintain::{Filled, LiveTrack, Timelines, changes};
+use crate::jobs::JobKind;
+use crate::live_track::{Filled, LiveTrack};
+use crate::maintain::{Timelines, changes};
 use crate::planning::Planning;
 use crate::source_table::SourceTable;
 use crate::track::{Track, TrackProgram};
@@ -35,19 +38,18 @@ const BEGIN_AGAIN: Duration = Duration::from_millis(200);
 ///
 /// Rows below the position of registration come from the source's snapshot, those from there on
 /// arrive by ingest; both are told apart under one lock, so no row is missed or counted twice.
+/// Returns the number of rows that they were filled from: 0 if the online store had them.
 pub async fn backfill(
     database: &Arc<Inner>,
     catalog: &Arc<Catalog>,
-    track: &Arc<Track>,
-) -> Result<()> {
+    (entity, track): (&str, &Arc<Track>),
+) -> Result<u64> {
     let program = TrackProgram::compile(track, &database.planning.state(catalog))?;
-    let live = database.ingest.at_position(|position| {
-        let timelines = &database.timelines;
-        let live = LiveTrack::new(timelines, Arc::clone(track), program, position);
-        timelines.register(&live);
-        live
-    });
-    live.whole().await
+    let live = database
+        .ingest
+        .at_position(|position| database.timelines.register((entity, track), program, position));
+    live.whole().await?;
+    Ok(live.fill().map_or(0, |fill| fill.rows()))
 }
 
 /// The filling of a track whose shards are waiting for it.
@@ -67,16 +69,17 @@ pub struct Fill {
 impl Fill {
     /// Fills, and says so; a fill that the store lost track of begins again.
     pub async fn run(self) {
-        let filled = match self.fill().await {
-            Ok(true) => Filled::Whole,
-            Ok(false) => return,
-            Err(error) if passes(&error, &self.live) => {
+        let filled = match AssertUnwindSafe(self.fill()).catch_unwind().await {
+            Ok(Ok(true)) => Filled::Whole,
+            Ok(Ok(false)) => return,
+            Ok(Err(error)) if passes(&error, &self.live) => {
                 tracing::warn!(track = self.live.track.id, %error, "online state is filled again");
                 sleep(BEGIN_AGAIN).await;
                 self.timelines.ask_for_repair(&self.live);
                 return;
             }
-            Err(error) => Filled::Failed(Arc::new(error)),
+            Ok(Err(error)) => Filled::Failed(Arc::new(error)),
+            Err(_) => Filled::Failed(Arc::new(Error::Internal("a fill panicked".into()))),
         };
         self.live.settle(filled);
     }
@@ -84,21 +87,29 @@ impl Fill {
     /// Returns whether all rows are in; `false` if it was cancelled.
     async fn fill(&self) -> Result<bool> {
         let (store, space) = (self.timelines.store(), self.live.track.id);
+        let source = &self.live.track.stream.source;
+        let total = (source.connector == Connector::Log).then(|| rows_from(&self.live, 0));
+        let target = format!("{} from {}", self.live.entity, source.name);
+        let job = self.timelines.jobs().begin(JobKind::Fill, target, total);
+        self.live.filling(job.job());
         let mut sequence = 0;
         for mut rows in scan(&self.planning, &self.live, 0).await? {
             while let Some(batch) = rows.try_next().await.map_err(Error::from_datafusion)? {
                 if self.cancelled.load(Ordering::Acquire) {
                     return Ok(false);
                 }
+                let rows = batch.num_rows();
                 let batch = within(&self.live, &batch, 0..self.below)?;
                 let changes = changes(self.live.program.run(&batch)?)?;
                 patiently(store, &self.live, Lane::Fill { sequence }, changes).await?;
                 sequence += 1;
+                job.advance(rows);
                 tokio::task::yield_now().await;
             }
         }
         finish(store, &self.live).await?;
-        tracing::debug!(space, below = self.below, "online state is complete");
+        let (rows, seconds) = (job.job().rows(), job.job().elapsed().as_secs_f64());
+        tracing::info!(space, target = job.job().target, rows, seconds, "online state was filled");
         Ok(true)
     }
 }

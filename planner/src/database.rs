@@ -19,6 +19,7 @@ use crate::data::SourceData;
 use crate::error::{Error, Result};
 use crate::historian::{CheckpointOptions, Historian, Tails};
 use crate::ingest::{Ingest, decode};
+use crate::jobs::Jobs;
 use crate::maintain::Timelines;
 use crate::planning::Planning;
 use crate::session::Session;
@@ -63,6 +64,7 @@ pub(crate) struct Inner {
     pub options: DatabaseOptions,
     pub planning: Planning,
     pub timelines: Arc<Timelines>,
+    pub jobs: Arc<Jobs>,
     pub ingest: Ingest,
     pub history: History,
     /// The present catalog.
@@ -89,8 +91,9 @@ impl Database {
         let history = open_history(&options, Owner(&owner)).await?;
         let manifest = history.manifest();
         let store = online::open(&options.online, (&owner, &holder(&dir))).await?;
+        let jobs = Arc::new(Jobs::default());
         let (commands, to_do) = mpsc::unbounded_channel();
-        let timelines = Arc::new(Timelines::new(store, commands));
+        let timelines = Arc::new(Timelines::new(store, commands, Arc::clone(&jobs)));
         let planning =
             Planning::new(Arc::clone(&timelines), history.store(), options.memory_limit_bytes)?;
         let catalog_file = CatalogFile::open(dir.join("catalog"))?;
@@ -115,6 +118,7 @@ impl Database {
                 options,
                 planning,
                 timelines,
+                jobs,
                 ingest,
                 history,
                 catalog: RwLock::new(Arc::new(catalog)),
@@ -144,7 +148,7 @@ impl Database {
         batches: Vec<RecordBatch>,
     ) -> Result<u64> {
         let (inner, source) = (Arc::clone(&self.inner), Arc::clone(source));
-        to_the_end(async move { inner.ingest.ingest(&source, batches).await }).await
+        to_the_end(|_| async move { inner.ingest.ingest(&source, batches).await }).await
     }
 
     /// A new session, one for each connection.
@@ -189,7 +193,7 @@ impl Inner {
         }
         for entity in catalog.entities() {
             for track in &entity.tracks {
-                backfill(self, &catalog, track).await?;
+                backfill(self, &catalog, (&entity.name, track)).await?;
             }
         }
         Ok(())

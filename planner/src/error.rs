@@ -164,6 +164,19 @@ pub enum Error {
     /// SQLSTATE is that of the reason.
     #[error("{0}")]
     Fill(Arc<Error>),
+    /// A lookup of state that is not complete yet. SQLSTATE 57P03.
+    #[error("online state of entity \"{entity}\" is being filled: {rows} rows{} are in", of(*.rows_total))]
+    Filling {
+        /// The entity.
+        entity: String,
+        /// The rows that it is filled with so far.
+        rows: u64,
+        /// The rows in all, if that is known.
+        rows_total: Option<u64>,
+    },
+    /// The client cancelled the statement or left, and what it had begun was undone. SQLSTATE 57014.
+    #[error("the statement was cancelled")]
+    Cancelled,
     /// The database is closing. SQLSTATE 57P01.
     #[error("the database is shutting down")]
     Closing,
@@ -193,6 +206,7 @@ impl Error {
                 Some(format!("Did you mean \"{name}\"?"))
             }
             Error::Changed => Some("Run it again.".into()),
+            Error::Filling { .. } => Some("SHOW JOBS shows how far it has come.".into()),
             Error::InUse { .. } => Some("Use DROP ... CASCADE to drop them too.".into()),
             Error::Definition { hint, .. } | Error::Unsupported { hint, .. } => hint.clone(),
             Error::FileNotAllowed { allowed, .. } if allowed.is_empty() => {
@@ -206,6 +220,11 @@ impl Error {
         }
     }
 
+    /// Whether online state lacks events that a read as of the past may need.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        false /*TODO*/
+    }
+
     pub(crate) fn definition(message: impl Into<String>) -> Self {
         Error::Definition { message: message.into(), hint: None }
     }
@@ -213,6 +232,10 @@ impl Error {
     pub(crate) fn unsupported(what: impl Into<String>) -> Self {
         Error::Unsupported { what: what.into(), hint: None }
     }
+}
+
+fn of(rows_total: Option<u64>) -> String {
+    rows_total.map_or_else(String::new, |total| format!(" of {total}"))
 }
 
 impl From<Error> for DataFusionError {

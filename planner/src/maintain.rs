@@ -5,7 +5,7 @@
 //! (`applier.rs`), in the order of the log; here is what everybody else does with them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
@@ -14,14 +14,16 @@ use asofdb_storage::Error as StorageError;
 use asofdb_storage::online::{Look, OnlineStore};
 use asofdb_udfs::{AsOf, Error as KernelError, Outputs};
 use hashbrown::HashMap;
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, oneshot, watch};
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use crate::applier::{Command, Committed};
 use crate::cell::{Changes, KeyEvents, TimelineCell, Want, range};
 use crate::error::{Error, Result};
+use crate::jobs::Jobs;
 use crate::key::encode_row;
+use crate::live_track::LiveTrack;
 use crate::track::{KeyedEvents, Track, TrackProgram};
 
 /// An online store of timelines.
@@ -33,100 +35,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// Keys that are looked at together when all known ones are wanted.
 const KEYS_AT_ONCE: usize = 4096;
-
-/// A track that is kept up to date.
-#[derive(Debug)]
-pub struct LiveTrack {
-    /// The track.
-    pub track: Arc<Track>,
-    /// Its expressions, compiled.
-    pub program: TrackProgram,
-    /// Rows from this position on arrive by ingest; those before it by the fill.
-    pub live_from: u64,
-    /// The position up to which the applier has applied rows; it alone changes it.
-    pub applied: AtomicU64,
-    /// Whether its state is complete, or why it cannot be.
-    filled: watch::Sender<Filled>,
-    /// Whether it has been complete before.
-    was_whole: AtomicBool,
-    /// Whether the applier was asked to repair it and has not begun.
-    repair_asked: AtomicBool,
-    /// Shards of which a read found something missing.
-    damaged: Mutex<Vec<u32>>,
-    /// Whether the database is closing: then nobody waits for a store.
-    stopping: Arc<AtomicBool>,
-}
-
-/// How far the filling of a track has come.
-#[derive(Clone, Debug)]
-pub enum Filled {
-    /// Rows are missing.
-    Not,
-    /// All rows are there.
-    Whole,
-    /// It cannot be filled.
-    Failed(Arc<Error>),
-}
-
-impl LiveTrack {
-    /// A track of `timelines` whose rows come by ingest from `live_from` on.
-    pub fn new(
-        timelines: &Timelines,
-        track: Arc<Track>,
-        program: TrackProgram,
-        live_from: u64,
-    ) -> Arc<Self> {
-        Arc::new(LiveTrack {
-            track,
-            program,
-            live_from,
-            applied: live_from.into(),
-            filled: watch::Sender::new(Filled::Not),
-            was_whole: AtomicBool::new(false),
-            repair_asked: AtomicBool::new(false),
-            damaged: Mutex::default(),
-            stopping: Arc::clone(&timelines.stopping),
-        })
-    }
-
-    /// Waits until its state is complete.
-    ///
-    /// # Errors
-    /// It cannot be.
-    pub async fn whole(&self) -> Result<()> {
-        let mut filled = self.filled.subscribe();
-        let settled = filled.wait_for(|filled| !matches!(filled, Filled::Not)).await;
-        match settled.map(|filled| filled.clone()) {
-            Ok(Filled::Failed(reason)) => Err(Error::Fill(reason)),
-            Ok(_) => Ok(()),
-            Err(_) => Err(Error::Closing),
-        }
-    }
-
-    /// Says how far it is filled.
-    pub fn settle(&self, filled: Filled) {
-        if matches!(filled, Filled::Whole) {
-            self.was_whole.store(true, Ordering::Release);
-        }
-        self.filled.send_replace(filled);
-    }
-
-    /// Whether its state was complete before: then whatever fails now passes.
-    pub fn was_whole(&self) -> bool {
-        self.was_whole.load(Ordering::Acquire)
-    }
-
-    /// Says that the applier begins to repair it; returns the shards that are known to be damaged.
-    pub fn repairing(&self) -> Vec<u32> {
-        self.repair_asked.store(false, Ordering::Release);
-        std::mem::take(&mut self.damaged.lock())
-    }
-
-    /// Whether a store is still to be waited for.
-    pub fn is_wanted(&self) -> bool {
-        !self.track.is_retired() && !self.stopping.load(Ordering::Acquire)
-    }
-}
 
 /// Rows as a track sees them.
 pub struct Evaluated {
@@ -141,6 +49,7 @@ pub struct Timelines {
     store: Store,
     live: RwLock<HashMap<u32, Vec<Arc<LiveTrack>>>>,
     commands: mpsc::UnboundedSender<Command>,
+    jobs: Arc<Jobs>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -152,9 +61,14 @@ impl std::fmt::Debug for Timelines {
 
 impl Timelines {
     /// No tracks yet. What is sent to `commands` is for the applier.
-    pub fn new(store: Store, commands: mpsc::UnboundedSender<Command>) -> Self {
+    pub fn new(store: Store, commands: mpsc::UnboundedSender<Command>, jobs: Arc<Jobs>) -> Self {
         let stopping = Arc::new(AtomicBool::new(false));
-        Timelines { store, live: RwLock::new(HashMap::new()), commands, stopping }
+        Timelines { store, live: RwLock::new(HashMap::new()), commands, jobs, stopping }
+    }
+
+    /// Where fills are listed.
+    pub fn jobs(&self) -> &Arc<Jobs> {
+        &self.jobs
     }
 
     /// The store.
@@ -162,11 +76,21 @@ impl Timelines {
         &self.store
     }
 
-    /// Starts to keep a track up to date. The caller holds the order of commits.
-    pub fn register(&self, live: &Arc<LiveTrack>) {
-        let source = live.track.stream.source.id;
-        self.live.write().entry(source).or_default().push(Arc::clone(live));
-        self.send(Command::Register(Arc::clone(live)));
+    /// Starts to keep a track of an entity up to date, with rows that come by ingest from
+    /// `live_from` on. The caller holds the order of commits.
+    pub fn register(
+        &self,
+        (entity, track): (&str, &Arc<Track>),
+        program: TrackProgram,
+        live_from: u64,
+    ) -> Arc<LiveTrack> {
+        let stopping = Arc::clone(&self.stopping);
+        let live = LiveTrack::new((entity, Arc::clone(track)), program, live_from, stopping);
+        let live = Arc::new(live);
+        let source = track.stream.source.id;
+        self.live.write().entry(source).or_default().push(Arc::clone(&live));
+        self.send(Command::Register(Arc::clone(&live)));
+        live
     }
 
     /// Forgets a track and its timelines.
@@ -236,7 +160,7 @@ impl Timelines {
 
     /// Asks the applier to bring a track what is missing.
     pub fn ask_for_repair(&self, live: &Arc<LiveTrack>) {
-        if !live.repair_asked.swap(true, Ordering::AcqRel) {
+        if live.ask_for_repair() {
             self.send(Command::Repair(Arc::clone(live)));
         }
     }
@@ -372,8 +296,7 @@ impl Waits {
         match &error {
             StorageError::UnknownSpace { .. } if track.is_retired() => return Err(Error::Changed),
             StorageError::StateNotReady { .. } | StorageError::UnknownSpace { .. } => {
-                let filled = live.map(|live| live.filled.borrow().clone());
-                if let Some(Filled::Failed(reason)) = filled {
+                if let Some(reason) = live.and_then(|live| live.failure()) {
                     return Err(Error::Fill(reason));
                 }
             }
@@ -381,7 +304,7 @@ impl Waits {
             | StorageError::StateBehind { .. }
             | StorageError::StateDamaged { .. } => {
                 if let (Some(live), StorageError::StateDamaged { shard, .. }) = (live, &error) {
-                    live.damaged.lock().push(*shard);
+                    live.distrust_shard(*shard);
                 }
                 live.into_iter().for_each(|live| timelines.ask_for_repair(live));
             }
@@ -389,7 +312,14 @@ impl Waits {
         }
         self.0 += 1;
         if self.0 > LOOKS {
-            return Err(error.into());
+            return Err(match (live.and_then(|live| Some((live, live.fill()?))), error) {
+                (Some((live, fill)), StorageError::StateNotReady { .. }) => Error::Filling {
+                    entity: live.entity.clone(),
+                    rows: fill.rows(),
+                    rows_total: fill.rows_total,
+                },
+                (_, error) => error.into(),
+            });
         }
         sleep(LOOK_AGAIN).await;
         Ok(())

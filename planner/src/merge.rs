@@ -23,6 +23,7 @@ use crate::catalog::{Catalog, Connector, Source};
 use crate::clustering::sort_columns;
 use crate::database::Inner;
 use crate::error::{Error, Result};
+use crate::jobs::{JobKind, RunningJob};
 use crate::key::encode_row;
 use crate::source_table::merge_exec;
 
@@ -67,11 +68,13 @@ async fn run(
     source: &Arc<Source>,
     (columns, merge): (Vec<usize>, Merge),
 ) -> Result<()> {
+    let rows = merge.inputs.iter().map(|file| file.rows).sum();
+    let job = inner.jobs.begin(JobKind::Merge, &source.name, Some(rows));
     let added = match merge.buckets {
         0 => Vec::new(),
         buckets => {
             let mut buckets = Buckets::new(inner, source, &columns, buckets);
-            match buckets.fill(inner, catalog, &merge.inputs).await {
+            match buckets.fill(inner, catalog, (&merge.inputs, &job)).await {
                 Ok(()) => buckets.finish().await?,
                 Err(error) => {
                     buckets.abandon().await;
@@ -115,7 +118,7 @@ impl Buckets {
         &mut self,
         inner: &Inner,
         catalog: &Arc<Catalog>,
-        files: &[FileRef],
+        (files, job): (&[FileRef], &RunningJob),
     ) -> Result<()> {
         let state = inner.planning.state(catalog);
         let plan = merge_exec(&self.source, files, &self.columns)?;
@@ -124,6 +127,7 @@ impl Buckets {
             for (bucket, rows) in self.split(&batch)? {
                 self.writer(bucket)?.write(&rows).await?;
             }
+            job.advance(batch.num_rows());
         }
         Ok(())
     }

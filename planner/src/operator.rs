@@ -21,6 +21,7 @@ use crate::logical::as_of_join::AsOfJoin;
 use crate::logical::entity_scan::KeyValues;
 use crate::logical::online_lookup::OnlineLookup;
 use crate::maintain::Timelines;
+use crate::recompute::Recompute;
 use as_of_join::AsOfJoinExec;
 use online_lookup::{KeyAccess, OnlineLookupExec};
 
@@ -28,12 +29,13 @@ use online_lookup::{KeyAccess, OnlineLookupExec};
 #[derive(Debug)]
 pub struct AsofQueryPlanner {
     timelines: Arc<Timelines>,
+    recompute: Recompute,
 }
 
 impl AsofQueryPlanner {
-    /// A planner whose lookups read `timelines`.
-    pub fn new(timelines: Arc<Timelines>) -> Self {
-        AsofQueryPlanner { timelines }
+    /// A planner whose lookups read `timelines`, or what they have forgotten by `recompute`.
+    pub fn new(timelines: Arc<Timelines>, recompute: Recompute) -> Self {
+        AsofQueryPlanner { timelines, recompute }
     }
 }
 
@@ -44,7 +46,8 @@ impl QueryPlanner for AsofQueryPlanner {
         logical_plan: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let nodes = NodePlanner { timelines: Arc::clone(&self.timelines) };
+        let (timelines, recompute) = (Arc::clone(&self.timelines), self.recompute.clone());
+        let nodes = NodePlanner { timelines, recompute };
         DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(nodes)])
             .create_physical_plan(logical_plan, session)
             .await
@@ -53,6 +56,7 @@ impl QueryPlanner for AsofQueryPlanner {
 
 struct NodePlanner {
     timelines: Arc<Timelines>,
+    recompute: Recompute,
 }
 
 #[async_trait]
@@ -109,7 +113,8 @@ impl NodePlanner {
             access,
             session.create_physical_expr(lookup.as_of.clone(), &empty)?,
             lookup.projection.clone(),
-            (Arc::clone(&self.timelines), session),
+            (&self.timelines, &self.recompute),
+            session,
         )
     }
 }

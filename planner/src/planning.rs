@@ -35,6 +35,7 @@ use crate::logical::prune_calls::PruneCalls;
 use crate::logical::push_filters::PushFilters;
 use crate::maintain::Timelines;
 use crate::operator::AsofQueryPlanner;
+use crate::recompute::Recompute;
 use crate::relation::VersionedRelations;
 use crate::source_table::{HISTORY_URL, SourceTable};
 use crate::types::{AsofTypes, UTC};
@@ -49,6 +50,7 @@ const BATCH_ROWS: usize = 8192;
 #[derive(Clone)]
 pub struct Planning {
     base: Arc<SessionState>,
+    recompute: Recompute,
 }
 
 impl Planning {
@@ -58,18 +60,26 @@ impl Planning {
         history: Arc<dyn ObjectStore>,
         memory_limit_bytes: usize,
     ) -> Result<Self> {
+        let recompute = Recompute::default();
         let mut state = SessionStateBuilder::new()
             .with_config(config())
             .with_runtime_env(runtime(history, memory_limit_bytes)?)
             .with_default_features()
             .with_type_planner(Arc::new(AsofTypes))
-            .with_query_planner(Arc::new(AsofQueryPlanner::new(timelines)))
+            .with_query_planner(Arc::new(AsofQueryPlanner::new(timelines, recompute.clone())))
             .with_analyzer_rule(Arc::new(CheckArithmetic))
             .with_optimizer_rules(rules())
             .build();
         state.register_relation_planner(Arc::new(VersionedRelations))?;
         functions::register(&mut state)?;
-        Ok(Planning { base: Arc::new(state) })
+        let base = Arc::new(state);
+        recompute.set_engine(&base);
+        Ok(Planning { base, recompute })
+    }
+
+    /// What computes features from events.
+    pub fn recompute(&self) -> &Recompute {
+        &self.recompute
     }
 
     /// The state that one statement is planned and run with: it sees one catalog and one now.

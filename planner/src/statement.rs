@@ -23,7 +23,7 @@ use asofdb_sql::{CopyDirection, Parsed, Statement};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::session::Outcome;
-use crate::task::to_the_end;
+use crate::task::{Caller, to_the_end};
 
 /// Runs a statement that is neither a query nor an `INSERT`.
 pub async fn run(database: &Database, parsed: &Arc<Parsed>) -> Result<Outcome> {
@@ -39,17 +39,18 @@ pub async fn run(database: &Database, parsed: &Arc<Parsed>) -> Result<Outcome> {
         Statement::Verify(verify) => verify::run(database, verify).await,
         _ => {
             let (database, parsed) = (database.clone(), Arc::clone(parsed));
-            to_the_end(async move { change(&database, &parsed.statement).await }).await
+            to_the_end(|caller| async move { change(&database, &parsed.statement, caller).await })
+                .await
         }
     }
 }
 
 /// Runs a statement that changes the database.
-async fn change(database: &Database, statement: &Statement) -> Result<Outcome> {
+async fn change(database: &Database, statement: &Statement, caller: Caller) -> Result<Outcome> {
     match statement {
         Statement::CreateSource(create) => create_source::run(database, create).await,
         Statement::CreateEntity(create) => create_entity::run(database, create).await,
-        Statement::CreateFeatures(create) => create_features::run(database, create).await,
+        Statement::CreateFeatures(create) => create_features::run(database, create, caller).await,
         Statement::CreateView(create) => create_view::run(database, create).await,
         Statement::Drop(drop) => drop::run(database, drop).await,
         Statement::Checkpoint => checkpoint::run(database).await,

@@ -2,16 +2,38 @@
 
 use std::future::Future;
 
+use tokio::sync::watch;
+
 use crate::error::{Error, Result};
 
-/// Runs `work` to its end even if the caller goes away, because its client cancelled or left.
+/// Whoever waits for work. It may go away, because its client cancelled or left.
+pub struct Caller(Option<watch::Receiver<()>>);
+
+impl Caller {
+    /// One that does not go away.
+    pub fn staying() -> Self {
+        Caller(None)
+    }
+
+    /// Completes when the caller is gone.
+    pub async fn gone(&mut self) {
+        match &mut self.0 {
+            None => std::future::pending().await,
+            Some(present) => while present.changed().await.is_ok() {},
+        }
+    }
+}
+
+/// Runs `work` to its end even if the caller goes away.
 ///
 /// Whatever changes the database runs here: a change that stopped half way would leave rows in
-/// the log that no timeline has, or a file that no snapshot names.
-pub async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T>> + Send + 'static,
+/// the log that no timeline has, or a file that no snapshot names. Work that can be undone may look
+/// whether its caller is still there.
+pub async fn to_the_end<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+    work: impl FnOnce(Caller) -> F,
 ) -> Result<T> {
-    match tokio::spawn(work).await {
+    let (_present, caller) = watch::channel(());
+    match tokio::spawn(work(Caller(Some(caller)))).await {
         Ok(result) => result,
         Err(error) => Err(Error::Internal(format!("a change ended abnormally: {error}"))),
     }

@@ -76,6 +76,8 @@ pub fn of_planner(source: &Error, sql: &str) -> ErrorInfo {
         }),
         Error::TooManyColumns { .. } => info("54011"),
         Error::Changed => info("40001"),
+        Error::Filling { .. } => info("57P03"),
+        Error::Cancelled => info("57014"),
         Error::Fill(reason) => of_planner(reason, sql),
         Error::Closing => info("57P01"),
         Error::Aggregate(source) => of_aggregate(source),

@@ -25,6 +25,7 @@ use crate::catalog::Entity;
 use crate::error::Error;
 use crate::key::{decode_keys, encode_row};
 use crate::maintain::Timelines;
+use crate::recompute::Recompute;
 use crate::track::{Track, call_name};
 
 /// The operator's name.
@@ -68,7 +69,10 @@ pub struct OnlineLookupExec {
     /// Key columns and calls, which the outputs are computed from.
     read_schema: SchemaRef,
     outputs: Vec<Arc<dyn PhysicalExpr>>,
+    /// The columns of the entity that are wanted.
+    projection: Vec<usize>,
     timelines: Arc<Timelines>,
+    recompute: Recompute,
     properties: Arc<PlanProperties>,
 }
 
@@ -79,7 +83,8 @@ impl OnlineLookupExec {
         keys: KeyAccess,
         as_of: Arc<dyn PhysicalExpr>,
         projection: Vec<usize>,
-        (timelines, session): (Arc<Timelines>, &dyn Session),
+        (timelines, recompute): (&Arc<Timelines>, &Recompute),
+        session: &dyn Session,
     ) -> Result<Self> {
         let width = entity.key.len();
         let features: Vec<_> = projection
@@ -128,7 +133,9 @@ impl OnlineLookupExec {
             reads,
             read_schema,
             outputs,
-            timelines,
+            projection,
+            timelines: Arc::clone(timelines),
+            recompute: recompute.clone(),
             properties,
         })
     }
@@ -153,9 +160,12 @@ impl OnlineLookupExec {
         for read in &self.reads {
             let values = match instant {
                 Some(instant) => {
-                    let values =
-                        self.timelines.read(&read.track, &read.calls, encoded, instant).await;
-                    values.map_err(DataFusionError::from)?
+                    match self.timelines.read(&read.track, &read.calls, encoded, instant).await {
+                        Err(error) if error.is_forgotten() => {
+                            return self.read_events(encoded, instant).await;
+                        }
+                        values => values?,
+                    }
                 }
                 None => {
                     let mut out = Outputs::new(&read.track.layout, &read.calls);
@@ -181,16 +191,29 @@ impl OnlineLookupExec {
         Ok(RecordBatch::try_new_with_options(self.schema(), outputs, &options)?)
     }
 
+    /// The same, computed from the events.
+    async fn read_events(&self, keys: &[Box<[u8]>], instant: i64) -> Result<RecordBatch> {
+        let all = self.recompute.features_in_order(&self.entity, keys, instant).await?;
+        let wanted = all.project(&self.projection)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(keys.len()));
+        let columns = wanted.columns().to_vec();
+        Ok(RecordBatch::try_new_with_options(self.schema(), columns, &options)?)
+    }
+
     /// The keys to read, encoded and as columns. NULL is no key; duplicates are read once.
     async fn keys(&self, instant: Option<i64>) -> Result<Keys> {
         let KeyAccess::Given(columns) = &self.keys else {
             let known = match instant {
                 None => Vec::new(),
-                Some(instant) => self
-                    .timelines
-                    .known_keys(&self.entity.tracks, instant)
-                    .await
-                    .map_err(DataFusionError::from)?,
+                Some(instant) => {
+                    match self.timelines.known_keys(&self.entity.tracks, instant).await {
+                        Err(error) if error.is_forgotten() => {
+                            let known = self.recompute.known_keys(&self.entity, instant).await?;
+                            known.into_iter().collect()
+                        }
+                        known => known?,
+                    }
+                }
             };
             let columns = decode_keys(&known, &self.entity.key).map_err(DataFusionError::from)?;
             return Ok((known, columns));

@@ -8,6 +8,7 @@ use crate::catalog::{Connector, Source};
 use crate::clustering::sort_columns;
 use crate::database::{Database, Inner};
 use crate::error::Result;
+use crate::jobs::JobKind;
 use crate::merge::shape;
 use crate::session::Outcome;
 
@@ -43,6 +44,8 @@ pub async fn checkpoint(inner: &Arc<Inner>) -> Result<()> {
             streams.push((source.id, rows));
         }
     }
+    let rows = tails.iter().flatten().map(|batch| batch.num_rows() as u64).sum();
+    let _job = inner.jobs.begin(JobKind::Checkpoint, "log", Some(rows));
     let manifest = inner.history.append(covered, streams).await?;
     for (source, batches) in sources.iter().zip(&tails) {
         let rows = batches.iter().map(|b| b.num_rows()).sum();

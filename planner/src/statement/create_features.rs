@@ -12,10 +12,11 @@ use crate::error::{Error, ObjectKind, Result};
 use crate::feature::{assemble::assemble, split};
 use crate::session::Outcome;
 use crate::statement::{create_view, drop};
+use crate::task::Caller;
 use crate::track::Track;
 
-/// Declares features: all of the statement or none.
-pub async fn run(database: &Database, create: &CreateFeatures) -> Result<Outcome> {
+/// Declares features: all of the statement or none. If the caller leaves while they are filled, none.
+pub async fn run(database: &Database, create: &CreateFeatures, caller: Caller) -> Result<Outcome> {
     let tag = if create.plural { "CREATE FEATURES" } else { "CREATE FEATURE" };
     let inner = &database.inner;
     let _ddl = inner.ddl.lock().await;
@@ -39,7 +40,10 @@ pub async fn run(database: &Database, create: &CreateFeatures) -> Result<Outcome
             Some(_) => return Err(Error::Duplicate { kind: ObjectKind::Feature, name }),
         }
     }
-    change(inner, &catalog, &entity, &definitions).await?;
+    let rows = change(inner, &catalog, &entity, &definitions, caller).await?;
+    if rows > 0 {
+        notices.push(format!("online state was filled from {rows} rows"));
+    }
     Ok(Outcome::Done { tag: tag.into(), notices })
 }
 
@@ -62,13 +66,15 @@ async fn check_views(inner: &Arc<Inner>, entity: &str, next: &Arc<Catalog>) -> R
 }
 
 /// Makes `definitions` the features of an entity. New tracks are filled first, then the catalog
-/// changes, then old tracks go: a reader sees the old features or the new ones, each whole.
+/// changes, then old tracks go: a reader sees the old features or the new ones, each whole. Returns
+/// the number of rows that tracks were filled from.
 pub async fn change(
     inner: &Arc<Inner>,
     catalog: &Arc<Catalog>,
     entity: &Arc<Entity>,
     definitions: &[CreateFeatures],
-) -> Result<()> {
+    mut caller: Caller,
+) -> Result<u64> {
     let mut next = catalog.as_ref().clone();
     let state = inner.planning.state(catalog);
     let assembled = assemble(entity, definitions, catalog, &state, &mut |_| next.take_id())?;
@@ -84,14 +90,26 @@ pub async fn change(
         inner.publish_catalog(taken)?;
         next.version = inner.catalog().version;
     }
-    for track in &added {
-        if let Err(error) = backfill(inner, catalog, track).await {
+    let fill = async {
+        let mut rows = 0;
+        for track in &added {
+            rows += backfill(inner, catalog, (&entity.name, track)).await?;
+        }
+        Ok(rows)
+    };
+    let filled = tokio::select! {
+        filled = fill => filled,
+        () = caller.gone() => Err(Error::Cancelled),
+    };
+    let rows = match filled {
+        Ok(rows) => rows,
+        Err(error) => {
             for track in &added {
                 inner.timelines.remove(track);
             }
             return Err(error);
         }
-    }
+    };
     fail::fail_point!("features::filled");
     let changed = async {
         next.add(&entity.name, Relation::Entity(Arc::new(assembled)), true)?;
@@ -108,5 +126,5 @@ pub async fn change(
     for track in removed {
         inner.timelines.remove(&track);
     }
-    Ok(())
+    Ok(rows)
 }

@@ -10,6 +10,7 @@ use crate::database::{Database, Inner};
 use crate::error::{Error, ObjectKind, Result, nearest};
 use crate::session::Outcome;
 use crate::statement::create_features::change;
+use crate::task::Caller;
 
 /// Drops objects, each with what depends on it if the statement says `CASCADE`.
 pub async fn run(database: &Database, drop: &Drop) -> Result<Outcome> {
@@ -176,17 +177,18 @@ async fn remove_features(
     }
     let kept = entity.features.iter().filter(|f| !gone.contains(&f.name));
     let definitions: Vec<_> = kept.map(|f| f.definition.clone()).collect();
-    match change(inner, catalog, entity, &definitions).await {
+    let changed = match change(inner, catalog, entity, &definitions, Caller::staying()).await {
         Err(Error::InUse { dependents, .. }) if cascade => {
             for view in dependents.iter().filter_map(|d| d.strip_prefix("view ")) {
                 Box::pin(drop_relation(inner, ObjectKind::View, view, true)).await?;
             }
-            change(inner, &inner.catalog(), entity, &definitions).await
+            change(inner, &inner.catalog(), entity, &definitions, Caller::staying()).await
         }
         Err(Error::InUse { dependents, .. }) => {
             let name = names.iter().cloned().collect::<Vec<_>>().join(", ");
             Err(Error::InUse { kind: ObjectKind::Feature, name, dependents })
         }
         done => done,
-    }
+    };
+    changed.map(drop)
 }

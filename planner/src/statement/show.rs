@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use asofdb_sql::{Show, ShowKind, fold};
 
 use crate::catalog::{Catalog, Connector, Relation};
 use crate::database::Database;
 use crate::error::Result;
+use crate::jobs::Job;
 use crate::session::Outcome;
 use crate::types::sql_name;
 
@@ -28,7 +29,14 @@ pub fn schema(kind: ShowKind) -> SchemaRef {
         }
         ShowKind::Views => vec![text("view"), text("definition")],
         ShowKind::Tables => vec![text("name"), text("kind")],
-        ShowKind::Jobs => vec![text("job"), text("state")],
+        ShowKind::Jobs => vec![
+            number("job"),
+            text("kind"),
+            text("target"),
+            number("rows"),
+            number("rows_total"),
+            Field::new("seconds", DataType::Float64, true),
+        ],
     }))
 }
 
@@ -47,8 +55,7 @@ pub async fn run(database: &Database, show: &Show) -> Result<Outcome> {
             text(catalog.relations.keys().map(|name| Some(name.clone()))),
             text(catalog.relations.values().map(|r| Some(r.kind().to_string()))),
         ],
-        // Statements wait for what they start, so there is no job to list.
-        ShowKind::Jobs => vec![text(std::iter::empty()), text(std::iter::empty())],
+        ShowKind::Jobs => jobs(&database.inner.jobs.running()),
     };
     Outcome::rows("SHOW", RecordBatch::try_new(schema(show.kind), columns)?)
 }
@@ -73,6 +80,19 @@ fn sources(catalog: &Catalog) -> Vec<ArrayRef> {
         text(sources.iter().map(|s| Some(time(s)))),
         text(sources.iter().map(|s| connector(&s.connector))),
         Arc::new(Int64Array::from_iter(sources.iter().map(|s| rows(s)))),
+    ]
+}
+
+fn jobs(jobs: &[Arc<Job>]) -> Vec<ArrayRef> {
+    vec![
+        Arc::new(Int64Array::from_iter_values(jobs.iter().map(|job| job.id as i64))),
+        text(jobs.iter().map(|job| Some(job.kind.name().to_owned()))),
+        text(jobs.iter().map(|job| Some(job.target.clone()))),
+        Arc::new(Int64Array::from_iter_values(jobs.iter().map(|job| job.rows() as i64))),
+        Arc::new(Int64Array::from_iter(jobs.iter().map(|job| job.rows_total.map(|n| n as i64)))),
+        Arc::new(Float64Array::from_iter_values(
+            jobs.iter().map(|job| job.elapsed().as_secs_f64()),
+        )),
     ]
 }
 

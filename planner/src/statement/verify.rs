@@ -13,15 +13,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use asofdb_sql::{VerifyFeatures, fold};
-use datafusion::catalog::MemTable;
-use datafusion::common::TableReference;
-use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
-use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt;
@@ -30,12 +25,10 @@ use hashbrown::DefaultHashBuilder;
 use crate::catalog::Entity;
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::key::{decode_keys, encode_row};
+use crate::key::encode_row;
 use crate::operator::online_lookup::{KeyAccess, OnlineLookupExec};
-use crate::relation::join_entity;
+use crate::recompute::Recompute;
 use crate::session::{Outcome, text_schema};
-use crate::source_table::SourceTable;
-use crate::track::{EVENT_TIME, column, event_key_name};
 use crate::types::UTC;
 
 /// How often keys that differ are looked at again.
@@ -79,27 +72,8 @@ impl Verifier {
     async fn keys(&self, sample: Option<u64>) -> Result<Vec<Box<[u8]>>> {
         let timelines = &self.database.inner.timelines;
         let online = timelines.known_keys(&self.entity.tracks, self.instant).await?;
-        let mut keys: BTreeSet<Box<[u8]>> = online.into_iter().collect();
-        for track in &self.entity.tracks {
-            let table = SourceTable::with_position(Arc::clone(&track.stream.source));
-            let events = track.events_plan(&[], provider_as_source(Arc::new(table)))?;
-            let names: Vec<Expr> =
-                (0..self.entity.key.len()).map(|index| column(&event_key_name(index))).collect();
-            let plan = LogicalPlanBuilder::from(events)
-                .filter(column(EVENT_TIME).lt_eq(self.now()))?
-                .project(names)?
-                .distinct()?
-                .build()?;
-            let mut rows = self.stream(plan).await?;
-            let mut key = Vec::new();
-            while let Some(batch) = rows.try_next().await.map_err(Error::from_datafusion)? {
-                for row in 0..batch.num_rows() {
-                    if encode_row(batch.columns(), row, &mut key)? {
-                        keys.insert(key.as_slice().into());
-                    }
-                }
-            }
-        }
+        let mut keys = self.engine().known_keys(&self.entity, self.instant).await?;
+        keys.extend(online);
         let mut keys: Vec<_> = keys.into_iter().collect();
         if let Some(sample) = sample {
             let hasher = DefaultHashBuilder::default();
@@ -111,15 +85,7 @@ impl Verifier {
 
     /// The keys and, from the events, the features of each.
     async fn recompute(&self, keys: Vec<Box<[u8]>>) -> Result<SendableRecordBatchStream> {
-        let columns = decode_keys(&keys, &self.entity.key)?;
-        let schema = Arc::new(Schema::new(self.entity.key.clone()));
-        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-        let table = Arc::new(MemTable::try_new(schema, vec![vec![batch]])?);
-        let spine = LogicalPlanBuilder::scan("keys", provider_as_source(table), None)?.build()?;
-        let keys: Vec<Expr> = spine.schema().columns().into_iter().map(Expr::Column).collect();
-        let alias = TableReference::bare(self.entity.name.clone());
-        let joined = join_entity(spine, (&self.entity, &alias), (&keys, &self.now()), true)?;
-        self.stream(joined).await
+        self.engine().features(&self.entity, &keys, self.instant).await
     }
 
     /// What differs in a batch of recomputed rows, as rows of the answer.
@@ -154,14 +120,15 @@ impl Verifier {
     async fn look_up(&self, keys: &[Box<[u8]>], batch: &RecordBatch) -> Result<RecordBatch> {
         let columns = batch.columns()[..self.entity.key.len()].to_vec();
         let all = (0..self.entity.schema().fields().len()).collect();
-        let timelines = Arc::clone(&self.database.inner.timelines);
-        let as_of = datafusion::physical_expr::expressions::lit(self.now_value());
+        let timelines = &self.database.inner.timelines;
+        let as_of = datafusion::physical_expr::expressions::lit(self.now());
         let lookup = OnlineLookupExec::try_new(
             Arc::clone(&self.entity),
             KeyAccess::Known,
             as_of,
             all,
-            (timelines, &self.state),
+            (timelines, self.engine()),
+            &self.state,
         );
         let lookup = lookup.map_err(Error::from_datafusion)?;
         lookup.read(keys, columns, Some(self.instant)).await.map_err(Error::from_datafusion)
@@ -197,18 +164,12 @@ impl Verifier {
         Ok(RecordBatch::try_new(schema(), columns)?)
     }
 
-    fn now_value(&self) -> ScalarValue {
+    fn now(&self) -> ScalarValue {
         ScalarValue::TimestampMicrosecond(Some(self.instant), Some(UTC.into()))
     }
 
-    fn now(&self) -> Expr {
-        lit(self.now_value())
-    }
-
-    async fn stream(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let plan =
-            self.database.inner.planning.physical_plan(&self.state, plan, Vec::new()).await?;
-        execute_stream(plan, self.state.task_ctx()).map_err(Error::from_datafusion)
+    fn engine(&self) -> &Recompute {
+        self.database.inner.planning.recompute()
     }
 }
 
