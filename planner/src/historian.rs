@@ -133,7 +133,7 @@ async fn make_checkpoints(
         let result = checkpoint(&inner).await;
         drop(inner);
         match result {
-            Ok(()) => retry = RETRY.0,
+            Ok(_) => retry = RETRY.0,
             Err(error) => {
                 tracing::warn!(%error, retry_s = retry.as_secs(), "checkpoint failed");
                 if pause(&mut retry, &mut stopping).await {

@@ -19,6 +19,8 @@ pub enum JobKind {
     Checkpoint,
     /// Files of the history become fewer.
     Merge,
+    /// The database is copied.
+    Backup,
 }
 
 impl JobKind {
@@ -28,6 +30,7 @@ impl JobKind {
             JobKind::Fill => "fill",
             JobKind::Checkpoint => "checkpoint",
             JobKind::Merge => "merge",
+            JobKind::Backup => "backup",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What each statement does, one file each, and the choice among them.
 
+pub mod backup;
 pub mod checkpoint;
 pub mod copy;
 pub mod create_entity;
@@ -55,6 +56,7 @@ async fn change(database: &Database, statement: &Statement, caller: Caller) -> R
         Statement::Drop(drop) => drop::run(database, drop).await,
         Statement::Checkpoint => checkpoint::run(database).await,
         Statement::Vacuum(vacuum) => vacuum::run(database, vacuum).await,
+        Statement::Backup(backup) => backup::run(database, backup, caller).await,
         Statement::CreateWrittenFeature(_) => {
             Err(Error::unsupported("features that are written directly are not supported yet"))
         }

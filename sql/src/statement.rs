@@ -10,6 +10,7 @@ use crate::display::canonical;
 use crate::error::Error;
 use crate::token;
 
+mod backup;
 mod comment;
 mod copy;
 mod create_entity;
@@ -29,6 +30,7 @@ mod unsupported;
 mod vacuum;
 mod verify;
 
+pub use backup::Backup;
 pub use comment::{Comment, CommentObject};
 pub use copy::{Copy, CopyDirection, CopyEndpoint, CopyFormat, CopyTarget};
 pub use create_entity::{CreateEntity, KeyColumn};
@@ -74,6 +76,8 @@ pub enum Statement {
     Checkpoint,
     /// `VACUUM`
     Vacuum(Vacuum),
+    /// `BACKUP`
+    Backup(Backup),
     /// `COMMENT ON`
     Comment(Comment),
     /// `VERIFY FEATURES ON entity`
@@ -106,6 +110,7 @@ const STATEMENTS: &[(&str, ParseFn)] = &[
     ("EXPLAIN", explain::parse),
     ("CHECKPOINT", checkpoint),
     ("VACUUM", vacuum::parse),
+    ("BACKUP", backup::parse),
     ("COMMENT", comment::parse),
     ("VERIFY", verify::parse),
     ("SET", set::parse),
@@ -187,6 +192,7 @@ impl fmt::Display for Statement {
             Statement::ShowCreate(statement) => statement.fmt(f),
             Statement::Checkpoint => f.write_str("CHECKPOINT"),
             Statement::Vacuum(statement) => statement.fmt(f),
+            Statement::Backup(statement) => statement.fmt(f),
             Statement::Comment(statement) => statement.fmt(f),
             Statement::Verify(statement) => statement.fmt(f),
             Statement::Explain(statement) => statement.fmt(f),

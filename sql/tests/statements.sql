@@ -73,6 +73,7 @@ DESCRIBE "X y";
 CHECKPOINT;
 VACUUM;
 VACUUM transactions;
+BACKUP TO '/backups/today''s';
 VERIFY FEATURES ON users;
 VERIFY FEATURES ON users SAMPLE 100;
 COMMENT ON SOURCE t IS 'it''s \ here';

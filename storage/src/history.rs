@@ -17,6 +17,7 @@
 //! A history belongs to one database, which alone writes it: a second process that opens it in
 //! spite of that may get in the way of the first, but neither loses what it was told is stored.
 
+mod copy;
 mod manifest;
 pub mod merge;
 mod target;

@@ -37,6 +37,16 @@ pub fn identity(file: &Path) -> Result<String, Error> {
     }
 }
 
+/// Gives a copy of a database its identity.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    let content = fs::read(from).map_err(Error::io("read", from))?;
+    durable::replace_file(to, &content)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

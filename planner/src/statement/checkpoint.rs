@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use asofdb_storage::StreamRows;
+use asofdb_storage::{Manifest, StreamRows};
 
-use crate::catalog::{Connector, Source};
+use crate::catalog::{Catalog, Connector, Source};
 use crate::clustering::sort_columns;
 use crate::database::{Database, Inner};
 use crate::error::Result;
@@ -21,8 +21,9 @@ pub async fn run(database: &Database) -> Result<Outcome> {
 /// Moves every row committed so far from the log into the history.
 ///
 /// Readers see a row in the tail or in a file, never in both: each source's snapshot is replaced
-/// in one step, after the manifest that names the file is durable.
-pub async fn checkpoint(inner: &Arc<Inner>) -> Result<()> {
+/// in one step, after the manifest that names the file is durable. Returns that manifest, and the
+/// catalog whose sources it has.
+pub async fn checkpoint(inner: &Arc<Inner>) -> Result<(Arc<Manifest>, Arc<Catalog>)> {
     let _one = inner.checkpoint.lock().await;
     // No source may come or go while its rows move.
     let _ddl = inner.ddl.lock().await;
@@ -57,5 +58,5 @@ pub async fn checkpoint(inner: &Arc<Inner>) -> Result<()> {
     inner.ingest.log().drop_before(covered).await?;
     inner.historian.checkpointed();
     tracing::info!(covered, "checkpoint");
-    Ok(())
+    Ok((manifest, catalog))
 }

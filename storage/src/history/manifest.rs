@@ -152,7 +152,8 @@ impl Manifest {
         self.streams.get(&stream)?.kept_from
     }
 
-    pub(super) fn all_files(&self) -> impl Iterator<Item = &FileRef> {
+    /// The files of all streams.
+    pub fn all_files(&self) -> impl Iterator<Item = &FileRef> {
         self.streams.values().flat_map(|stream| &stream.files)
     }
 
