@@ -46,6 +46,7 @@ pub async fn backfill(
 ) -> Result<u64> {
     let program = TrackProgram::compile(track, &database.planning.state(catalog))?;
     let live = database
+        .writing()?
         .ingest
         .at_position(|position| database.timelines.register((entity, track), program, position));
     live.whole().await?;
@@ -144,7 +145,9 @@ async fn scan(
             snapshot.files.retain(|file| file.last_position >= from);
             SourceTable::of_snapshot(Arc::clone(source), snapshot)
         }
-        Connector::Parquet { .. } => SourceTable::with_position(Arc::clone(source)),
+        Connector::Parquet { .. } | Connector::Elsewhere => {
+            SourceTable::with_position(Arc::clone(source))
+        }
     };
     let plan = table.scan(&state, None, &[], None).await?;
     Ok(execute_stream_partitioned(plan, state.task_ctx())?)

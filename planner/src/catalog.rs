@@ -64,6 +64,8 @@ pub enum Connector {
         /// The files, in the order that gives rows their positions.
         files: Vec<PathBuf>,
     },
+    /// With the server that writes; this one only reads online state.
+    Elsewhere,
 }
 
 /// A relation with exactly one row for every key at every instant.
@@ -204,6 +206,11 @@ impl Catalog {
             Relation::Entity(entity) => Some(entity),
             _ => None,
         })
+    }
+
+    /// The tracks of all entities.
+    pub fn tracks(&self) -> impl Iterator<Item = &Arc<Track>> {
+        self.entities().flat_map(|entity| &entity.tracks)
     }
 
     /// All views, by name.

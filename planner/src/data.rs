@@ -54,6 +54,11 @@ impl SourceData {
         self.kept_from.load(Ordering::Acquire)
     }
 
+    /// Says that rows before a time have expired.
+    pub fn keep_from(&self, time: i64) {
+        self.kept_from.fetch_max(time, Ordering::AcqRel);
+    }
+
     /// Adds committed rows.
     pub fn push(&self, batch: RecordBatch) {
         self.state.write().tail.push(batch);
@@ -71,7 +76,7 @@ impl SourceData {
         let mut state = self.state.write();
         state.files = manifest.files(id).to_vec();
         if let Some(time) = manifest.kept_from(id) {
-            self.kept_from.fetch_max(time, Ordering::AcqRel);
+            self.keep_from(time);
         }
         let mut left = rows;
         let mut kept = Vec::new();

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
 use asofdb_storage::{
-    CatalogFile, History, Log, LogOptions, OnlineOptions, Owner, Record, identity, online,
+    CatalogFile, History, Log, LogOptions, OnlineOptions, Owner, Record, RedisOptions, identity,
+    online,
 };
 use parking_lot::RwLock;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 use url::Url;
 
 use crate::applier::Applier;
@@ -23,9 +25,10 @@ use crate::jobs::Jobs;
 use crate::maintain::Timelines;
 use crate::planning::Planning;
 use crate::session::Session;
+use crate::sharing;
 use crate::source_file::number_rows;
 use crate::statement::create_source;
-use crate::task::to_the_end;
+use crate::task::{Background, to_the_end};
 
 /// A folder of an object store.
 #[derive(Clone, Debug)]
@@ -53,6 +56,17 @@ pub struct DatabaseOptions {
     pub checkpoint: CheckpointOptions,
 }
 
+/// What a database is opened with that another server writes.
+#[derive(Clone, Debug)]
+pub struct ReaderOptions {
+    /// Where that server keeps the online state.
+    pub online: RedisOptions,
+    /// The directories that `COPY` may touch.
+    pub import_dirs: Vec<PathBuf>,
+    /// Memory that queries may use together, in bytes.
+    pub memory_limit_bytes: usize,
+}
+
 /// An open database; clones share it.
 #[derive(Clone)]
 pub struct Database {
@@ -61,14 +75,22 @@ pub struct Database {
 
 /// What the sessions share.
 pub(crate) struct Inner {
-    pub options: DatabaseOptions,
+    pub import_dirs: Vec<PathBuf>,
     pub planning: Planning,
     pub timelines: Arc<Timelines>,
     pub jobs: Arc<Jobs>,
-    pub ingest: Ingest,
-    pub history: History,
     /// The present catalog.
     catalog: RwLock<Arc<Catalog>>,
+    pub closing: AtomicBool,
+    /// `None` if another server writes.
+    writing: Option<Writing>,
+}
+
+/// What the server has that writes.
+pub(crate) struct Writing {
+    pub options: DatabaseOptions,
+    pub ingest: Ingest,
+    pub history: History,
     catalog_file: CatalogFile,
     /// Held while the catalog changes; one change at a time.
     pub ddl: Mutex<()>,
@@ -77,7 +99,8 @@ pub(crate) struct Inner {
     /// Held while files are merged; one merge at a time.
     pub merge: Mutex<()>,
     pub historian: Historian,
-    pub closing: std::sync::atomic::AtomicBool,
+    /// Told when there is something new for the servers that only read.
+    pub news: Arc<Notify>,
 }
 
 impl Database {
@@ -113,23 +136,27 @@ impl Database {
         let log = open_log(&dir.join("log"), manifest.covered.max(1), &catalog, &tails)?;
         let ingest = Ingest::new(log, Arc::clone(&timelines), tails);
         Applier::start(&timelines, &planning, to_do);
-        let database = Database {
-            inner: Arc::new(Inner {
-                options,
-                planning,
-                timelines,
-                jobs,
-                ingest,
-                history,
-                catalog: RwLock::new(Arc::new(catalog)),
-                catalog_file,
-                ddl: Mutex::new(()),
-                checkpoint: Mutex::new(()),
-                merge: Mutex::new(()),
-                historian: Historian::default(),
-                closing: false.into(),
-            }),
+        let writing = Writing {
+            options,
+            ingest,
+            history,
+            catalog_file,
+            ddl: Mutex::new(()),
+            checkpoint: Mutex::new(()),
+            merge: Mutex::new(()),
+            historian: Historian::default(),
+            news: Arc::default(),
         };
+        let inner = Inner {
+            import_dirs: writing.options.import_dirs.clone(),
+            planning,
+            timelines,
+            jobs,
+            catalog: RwLock::new(Arc::new(catalog)),
+            closing: AtomicBool::new(false),
+            writing: Some(writing),
+        };
+        let database = Database { inner: Arc::new(inner) };
         if database.inner.catalog().next_id != stored_ids {
             // Tracks that are defined otherwise by this version: their ids are never given again.
             database.inner.publish_catalog(database.inner.catalog().as_ref().clone())?;
@@ -137,8 +164,40 @@ impl Database {
         fail::fail_point!("recovery::opened");
         database.inner.rebuild().await?;
         fail::fail_point!("recovery::rebuilt");
-        database.inner.historian.start(&database.inner);
+        let writing = database.inner.writing()?;
+        writing.historian.start(&database.inner, writing);
+        if let OnlineOptions::Redis(_) = writing.options.online {
+            let inner = Arc::downgrade(&database.inner);
+            Background::spawn(sharing::share(inner, Arc::clone(&writing.news)));
+        }
         Ok(database)
+    }
+
+    /// Opens a database that another server writes, to look up features in its online state.
+    /// Statements that need events fail with [`Error::ReadOnly`].
+    pub async fn open_reader(options: ReaderOptions) -> Result<Database> {
+        let store = online::open_reader(&options.online).await?;
+        let jobs = Arc::new(Jobs::default());
+        // Nobody applies anything here.
+        let (commands, _) = mpsc::unbounded_channel();
+        let timelines = Arc::new(Timelines::new(store, commands, Arc::clone(&jobs)));
+        let no_files = Arc::new(object_store::memory::InMemory::new());
+        let planning = Planning::new(Arc::clone(&timelines), no_files, options.memory_limit_bytes)?;
+        let inner = Arc::new(Inner {
+            import_dirs: options.import_dirs,
+            planning,
+            timelines,
+            jobs,
+            catalog: RwLock::default(),
+            closing: AtomicBool::new(false),
+            writing: None,
+        });
+        if !sharing::look(&inner, &mut None).await? {
+            let prefix = options.online.prefix;
+            return Err(asofdb_storage::Error::NoState { prefix }.into());
+        }
+        Background::spawn(sharing::follow(Arc::downgrade(&inner)));
+        Ok(Database { inner })
     }
 
     /// Commits rows of a source as one transaction, whether or not the caller waits for it.
@@ -148,7 +207,7 @@ impl Database {
         batches: Vec<RecordBatch>,
     ) -> Result<u64> {
         let (inner, source) = (Arc::clone(&self.inner), Arc::clone(source));
-        to_the_end(|_| async move { inner.ingest.ingest(&source, batches).await }).await
+        to_the_end(|_| async move { inner.writing()?.ingest.ingest(&source, batches).await }).await
     }
 
     /// A new session, one for each connection.
@@ -158,10 +217,12 @@ impl Database {
 
     /// Flushes and closes; later statements fail with [`Error::Closing`].
     pub async fn close(&self) {
-        self.inner.closing.store(true, std::sync::atomic::Ordering::SeqCst);
-        self.inner.historian.stop().await;
-        self.inner.ingest.log().close().await;
-        self.inner.timelines.stop().await;
+        self.inner.closing.store(true, Ordering::SeqCst);
+        if let Some(writing) = &self.inner.writing {
+            writing.historian.stop().await;
+            writing.ingest.log().close().await;
+            self.inner.timelines.stop().await;
+        }
     }
 }
 
@@ -171,12 +232,39 @@ impl Inner {
         Arc::clone(&self.catalog.read())
     }
 
-    /// Makes `next` the catalog, durably. The one place where the catalog changes; the caller
-    /// holds [`Inner::ddl`].
+    /// What only the server has that writes.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`] if another one does.
+    pub fn writing(&self) -> Result<&Writing> {
+        self.writing.as_ref().ok_or_else(|| Error::ReadOnly {
+            what: "this changes the database, which another server does".into(),
+        })
+    }
+
+    /// Makes `next` the catalog, durably. The one place where the server that writes changes it;
+    /// the caller holds [`Writing::ddl`].
     pub fn publish_catalog(&self, mut next: Catalog) -> Result<()> {
+        let writing = self.writing()?;
         next.version += 1;
-        self.catalog_file.store(&Document::of(&next).to_bytes()?)?;
+        writing.catalog_file.store(&Document::of(&next).to_bytes()?)?;
         *self.catalog.write() = Arc::new(next);
+        writing.news.notify_one();
+        Ok(())
+    }
+
+    /// Makes the catalog of the server that writes the catalog of this one.
+    pub async fn adopt(&self, next: Catalog) -> Result<()> {
+        let store = self.timelines.store();
+        for track in next.tracks() {
+            store.create_space(track.id, Arc::clone(&track.layout)).await?;
+        }
+        let kept: Vec<u32> = next.tracks().map(|track| track.id).collect();
+        let old = std::mem::replace(&mut *self.catalog.write(), Arc::new(next));
+        for track in old.tracks().filter(|track| !kept.contains(&track.id)) {
+            track.retire();
+            store.drop_space(track.id).await?;
+        }
         Ok(())
     }
 
@@ -184,8 +272,7 @@ impl Inner {
     /// tracks that are no more.
     async fn rebuild(self: &Arc<Self>) -> Result<()> {
         let catalog = self.catalog();
-        let known: Vec<u32> =
-            catalog.entities().flat_map(|e| &e.tracks).map(|track| track.id).collect();
+        let known: Vec<u32> = catalog.tracks().map(|track| track.id).collect();
         for space in self.timelines.store().stored_spaces().await? {
             if !known.contains(&space) {
                 self.timelines.store().drop_space(space).await?;

@@ -164,6 +164,12 @@ pub enum Error {
     /// SQLSTATE is that of the reason.
     #[error("{0}")]
     Fill(Arc<Error>),
+    /// What only the server that has the events can do. SQLSTATE 25006.
+    #[error("{what}")]
+    ReadOnly {
+        /// What this server cannot do.
+        what: String,
+    },
     /// A lookup of state that is not complete yet. SQLSTATE 57P03.
     #[error("online state of entity \"{entity}\" is being filled: {rows} rows{} are in", of(*.rows_total))]
     Filling {
@@ -206,6 +212,9 @@ impl Error {
                 Some(format!("Did you mean \"{name}\"?"))
             }
             Error::Changed => Some("Run it again.".into()),
+            Error::ReadOnly { .. } => {
+                Some("This server was started with --read-only: it serves lookups.".into())
+            }
             Error::Filling { .. } => Some("SHOW JOBS shows how far it has come.".into()),
             Error::InUse { .. } => Some("Use DROP ... CASCADE to drop them too.".into()),
             Error::Definition { hint, .. } | Error::Unsupported { hint, .. } => hint.clone(),

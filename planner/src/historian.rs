@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::catalog::Source;
-use crate::database::Inner;
+use crate::database::{Inner, Writing};
 use crate::error::{Error, Result};
 use crate::merge::{Extent, merge_files};
 use crate::statement::checkpoint::checkpoint;
@@ -84,10 +84,10 @@ pub struct Historian {
 
 impl Historian {
     /// Starts it.
-    pub fn start(&self, inner: &Arc<Inner>) {
+    pub fn start(&self, inner: &Arc<Inner>, writing: &Writing) {
         let (stop, stopping) = watch::channel(false);
-        let tails = Arc::clone(inner.ingest.tails());
-        let interval = inner.options.checkpoint.interval;
+        let tails = Arc::clone(writing.ingest.tails());
+        let interval = writing.options.checkpoint.interval;
         let checkpoints =
             make_checkpoints(Arc::downgrade(inner), tails, interval, stopping.clone());
         let checkpointed = Arc::clone(&self.checkpointed);
@@ -195,7 +195,7 @@ async fn upkeep(inner: &Arc<Inner>, stopping: &watch::Receiver<bool>) -> Result<
             other => other?,
         }
     }
-    inner.history.delete_retired().await?;
+    inner.writing()?.history.delete_retired().await?;
     Ok(())
 }
 
@@ -210,9 +210,11 @@ pub async fn expire(inner: &Arc<Inner>, source: &Arc<Source>) -> Result<()> {
     if kept_from <= source.data.kept_from() || files.iter().all(|f| f.min_time >= kept_from) {
         return Ok(());
     }
-    let _turn = inner.checkpoint.lock().await;
-    let manifest = inner.history.replace(source.id, &[], Vec::new(), Some(kept_from)).await?;
+    let writing = inner.writing()?;
+    let _turn = writing.checkpoint.lock().await;
+    let manifest = writing.history.replace(source.id, &[], Vec::new(), Some(kept_from)).await?;
     source.data.set_files(&manifest, source.id);
+    writing.news.notify_one();
     tracing::info!(source = source.name, kept_from, "older rows have expired");
     Ok(())
 }

@@ -28,6 +28,7 @@ mod planning;
 mod recompute;
 mod relation;
 mod session;
+mod sharing;
 mod source_file;
 mod source_table;
 mod statement;
@@ -36,7 +37,7 @@ mod track;
 mod types;
 
 pub use asofdb_storage::{OnlineOptions, RedisOptions};
-pub use database::{Database, DatabaseOptions, ObjectStorePlace};
+pub use database::{Database, DatabaseOptions, ObjectStorePlace, ReaderOptions};
 pub use error::{Error, ObjectKind, Result};
 pub use functions::VERSION;
 pub use historian::CheckpointOptions;

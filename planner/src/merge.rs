@@ -15,7 +15,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use asofdb_storage::history::merge::{self, Merge};
-use asofdb_storage::{Bucket, DataFile, FileLayout, FileRef, FileWriter, RowShape};
+use asofdb_storage::{Bucket, DataFile, FileLayout, FileRef, FileWriter, History, RowShape};
 use datafusion::physical_plan::execute_stream;
 use futures::TryStreamExt;
 
@@ -41,7 +41,7 @@ pub async fn merge_files(inner: &Arc<Inner>, source: &Arc<Source>, extent: Exten
     if source.connector != Connector::Log {
         return Ok(());
     }
-    let _one = inner.merge.lock().await;
+    let _one = inner.writing()?.merge.lock().await;
     loop {
         let catalog = inner.catalog();
         let columns = sort_columns(&catalog, source);
@@ -68,12 +68,13 @@ async fn run(
     source: &Arc<Source>,
     (columns, merge): (Vec<usize>, Merge),
 ) -> Result<()> {
+    let writing = inner.writing()?;
     let rows = merge.inputs.iter().map(|file| file.rows).sum();
     let job = inner.jobs.begin(JobKind::Merge, &source.name, Some(rows));
     let added = match merge.buckets {
         0 => Vec::new(),
         buckets => {
-            let mut buckets = Buckets::new(inner, source, &columns, buckets);
+            let mut buckets = Buckets::new(&writing.history, source, &columns, buckets);
             match buckets.fill(inner, catalog, (&merge.inputs, &job)).await {
                 Ok(()) => buckets.finish().await?,
                 Err(error) => {
@@ -85,9 +86,9 @@ async fn run(
     };
     fail::fail_point!("merge::written");
     // A checkpoint reads the manifest and shows it, too: the two take turns.
-    let _turn = inner.checkpoint.lock().await;
+    let _turn = writing.checkpoint.lock().await;
     let (inputs, outputs) = (merge.inputs.len(), added.len());
-    let manifest = inner.history.replace(source.id, &merge.inputs, added, None).await?;
+    let manifest = writing.history.replace(source.id, &merge.inputs, added, None).await?;
     source.data.set_files(&manifest, source.id);
     fail::fail_point!("merge::shown");
     tracing::info!(source = source.name, inputs, outputs, "files merged");
@@ -96,7 +97,7 @@ async fn run(
 
 /// The files under way, one for each bucket that has rows.
 struct Buckets {
-    history: asofdb_storage::History,
+    history: History,
     source: Arc<Source>,
     /// The key, by which rows are sorted.
     columns: Vec<usize>,
@@ -104,9 +105,9 @@ struct Buckets {
 }
 
 impl Buckets {
-    fn new(inner: &Inner, source: &Arc<Source>, columns: &[usize], buckets: u32) -> Self {
+    fn new(history: &History, source: &Arc<Source>, columns: &[usize], buckets: u32) -> Self {
         Buckets {
-            history: inner.history.clone(),
+            history: history.clone(),
             source: Arc::clone(source),
             columns: columns.to_vec(),
             writers: (0..buckets).map(|_| None).collect(),

@@ -28,6 +28,7 @@ use datafusion::scalar::ScalarValue;
 
 use crate::catalog::{Connector, POSITION, Source};
 use crate::data::DataSnapshot;
+use crate::error::Error;
 use crate::operator::as_of_join::ORDER;
 use crate::source_file::parquet_files_exec;
 use crate::types::UTC;
@@ -112,6 +113,13 @@ impl TableProvider for SourceTable {
             Connector::Parquet { files } => {
                 parquet_files_exec(files, &self.source, &projection, limit)
             }
+            Connector::Elsewhere => Err(Error::ReadOnly {
+                what: format!(
+                    "the rows of source \"{}\" are with the server that writes",
+                    self.source.name
+                ),
+            }
+            .into()),
         }
     }
 }

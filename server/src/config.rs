@@ -53,6 +53,9 @@ pub struct ServeArgs {
     /// What the names of this database's keys in Redis begin with [default: asofdb]
     #[arg(long, env = "ASOFDB_ONLINE_PREFIX", value_name = "PREFIX")]
     pub online_prefix: Option<String>,
+    /// Serve lookups of the online state in Redis that another server writes; --data is not used
+    #[arg(long, env = "ASOFDB_READ_ONLY")]
+    pub read_only: bool,
     /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:5433]
     #[arg(long, env = "ASOFDB_LISTEN", value_name = "HOST:PORT")]
     pub listen: Option<String>,
@@ -203,6 +206,7 @@ struct File {
     history: Option<String>,
     online: Option<OnlineUrl>,
     online_prefix: Option<String>,
+    read_only: Option<bool>,
     listen: Option<String>,
     import_dir: Option<Vec<PathBuf>>,
     log_level: Option<LogLevel>,
@@ -248,6 +252,8 @@ pub struct ServeConfig {
     pub online: Option<OnlineUrl>,
     /// What the names of its keys begin with.
     pub online_prefix: String,
+    /// Serve only lookups of online state, which another server writes.
+    pub read_only: bool,
     /// Address and port to listen on.
     pub listen: String,
     /// Folders that `COPY` and parquet sources may read.
@@ -274,6 +280,7 @@ impl ServeConfig {
             history: None,
             online: None,
             online_prefix: DEFAULT_ONLINE_PREFIX.to_owned(),
+            read_only: false,
             listen: DEFAULT_LISTEN.to_owned(),
             import_dirs: Vec::new(),
             log_level: LogLevel::default(),
@@ -303,6 +310,7 @@ impl ServeConfig {
                 .online_prefix
                 .or(file.online_prefix)
                 .unwrap_or_else(|| DEFAULT_ONLINE_PREFIX.to_owned()),
+            read_only: args.read_only || file.read_only.unwrap_or(false),
             data: args.data.or(file.data).unwrap_or_else(|| DEFAULT_DATA.into()),
             listen: args.listen.or(file.listen).unwrap_or_else(|| DEFAULT_LISTEN.into()),
             import_dirs,
@@ -327,6 +335,9 @@ impl ServeConfig {
         };
         if !(1..=1_000_000).contains(&config.max_connections) {
             return Err(ConfigError::Value("max-connections must be from 1 to 1000000"));
+        }
+        if config.read_only && config.online.is_none() {
+            return Err(ConfigError::Value("read-only needs online: the Redis to read"));
         }
         if config.memory_limit_bytes < 64 << 20 {
             return Err(ConfigError::Value("memory-limit must be 64MiB at least"));
@@ -420,6 +431,7 @@ mod tests {
         }
         let config = with_file("history = 's3://bucket/some/prefix'", ServeArgs::default());
         assert_eq!(config.unwrap().history.unwrap().path(), "/some/prefix");
+        assert!(with_file("read-only = true", ServeArgs::default()).is_err());
         assert!(with_file("memory-limit = 1", ServeArgs::default()).is_err());
     }
 

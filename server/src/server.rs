@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use asofdb_planner::{
-    CheckpointOptions, Database, DatabaseOptions, ObjectStorePlace, OnlineOptions, RedisOptions,
+    CheckpointOptions, Database, DatabaseOptions, ObjectStorePlace, OnlineOptions, ReaderOptions,
+    RedisOptions,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -67,25 +68,11 @@ impl Server {
         let listen = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
-        let database = Database::open(DatabaseOptions {
-            data_dir: config.data,
-            history: config.history.map(object_store_place),
-            online: online(config.online, config.online_prefix),
-            import_dirs: config.import_dirs,
-            memory_limit_bytes: config.memory_limit_bytes,
-            checkpoint: CheckpointOptions {
-                interval: config.checkpoint_interval,
-                bytes: config.checkpoint_bytes as u64,
-            },
-        })
-        .await?;
+        let (max_connections, memory) = (config.max_connections, config.memory_limit_bytes);
+        let database = open(config).await?;
         let (stop, stopping) = watch::channel(false);
-        let shared = Arc::new(Shared::new(
-            database.clone(),
-            config.max_connections,
-            config.memory_limit_bytes / 2,
-            stopping.clone(),
-        ));
+        let shared =
+            Arc::new(Shared::new(database.clone(), max_connections, memory / 2, stopping.clone()));
         let listener = Task::spawn(listener::run(listener, shared, stopping));
         tracing::info!(%local_addr, "ready for connections");
         Ok(Server { local_addr, database, stop, listener })
@@ -110,6 +97,28 @@ impl Server {
         self.database.close().await;
         tracing::info!("stopped");
     }
+}
+
+async fn open(config: ServeConfig) -> Result<Database, asofdb_planner::Error> {
+    let online = online(config.online, config.online_prefix);
+    let (import_dirs, memory_limit_bytes) = (config.import_dirs, config.memory_limit_bytes);
+    if let (true, OnlineOptions::Redis(online)) = (config.read_only, &online) {
+        let online = online.clone();
+        return Database::open_reader(ReaderOptions { online, import_dirs, memory_limit_bytes })
+            .await;
+    }
+    Database::open(DatabaseOptions {
+        data_dir: config.data,
+        history: config.history.map(object_store_place),
+        online,
+        import_dirs,
+        memory_limit_bytes,
+        checkpoint: CheckpointOptions {
+            interval: config.checkpoint_interval,
+            bytes: config.checkpoint_bytes as u64,
+        },
+    })
+    .await
 }
 
 fn online(url: Option<OnlineUrl>, prefix: String) -> OnlineOptions {

@@ -76,6 +76,7 @@ pub fn of_planner(source: &Error, sql: &str) -> ErrorInfo {
         }),
         Error::TooManyColumns { .. } => info("54011"),
         Error::Changed => info("40001"),
+        Error::ReadOnly { .. } => info("25006"),
         Error::Filling { .. } => info("57P03"),
         Error::Cancelled => info("57014"),
         Error::Fill(reason) => of_planner(reason, sql),

@@ -189,6 +189,14 @@ pub enum Error {
         /// The shards.
         shards: Vec<u32>,
     },
+    /// No process has written state under this prefix.
+    #[error(
+        "there is no online state under the prefix {prefix:?}: start the server that writes it"
+    )]
+    NoState {
+        /// The prefix.
+        prefix: String,
+    },
     /// A shard is being filled.
     #[error("shard {shard} of space {space} is still being filled in the online store")]
     StateNotReady {

@@ -192,6 +192,23 @@ pub trait OnlineStore<C: Cell>: Send + Sync {
         Ok(false)
     }
 
+    /// Keeps a document beside the state, for the processes that only read it. No effect where
+    /// there can be none.
+    ///
+    /// # Errors
+    /// As [`upkeep`](Self::upkeep).
+    async fn store_document(&self, _document: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The document that the writer stored last; `None` if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`], [`Error::StoreDenied`].
+    async fn document(&self) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
+
     /// Lets another process write from now on.
     ///
     /// # Errors
@@ -228,6 +245,17 @@ pub async fn open<C: Cell>(
     };
     let writer = Writer { database: database.to_owned(), holder: holder.to_owned(), lease: LEASE };
     Ok(Arc::new(Redis::open_writer(options, &writer).await?))
+}
+
+/// Opens what another process writes for reading: a store in Redis.
+///
+/// # Errors
+/// Those of [`Redis::open_reader`]; [`Error::NoState`] if no process has written there yet.
+pub async fn open_reader<C: Cell>(
+    options: &RedisOptions,
+) -> Result<Arc<dyn OnlineStore<C>>, Error> {
+    let database = Redis::<C>::recorded_database(options).await?;
+    Ok(Arc::new(Redis::open_reader(options, &database).await?))
 }
 
 /// The parts in which the live positions up to `until` (exclusive) are to be replayed, so that no

@@ -204,7 +204,7 @@ pub fn build_source(
     let schema = Arc::new(Schema::new(fields));
     let retention = definition.options.get("retention").map(|value| retention(value.text()));
     let retention = retention.transpose()?;
-    if retention.is_some() && connector != Connector::Log {
+    if retention.is_some() && matches!(connector, Connector::Parquet { .. }) {
         return Err(Error::definition("files that are read in place have no retention"));
     }
     Ok(Source { id, name, schema, event_time, connector, retention, definition, data })

@@ -20,7 +20,8 @@ use crate::task::{Caller, blocking};
 /// its name when it is whole.
 pub async fn run(database: &Database, backup: &Backup, mut caller: Caller) -> Result<Outcome> {
     let inner = &database.inner;
-    let folder = allowed_new_file(&backup.folder, &inner.options.import_dirs)?;
+    inner.writing()?;
+    let folder = allowed_new_file(&backup.folder, &inner.import_dirs)?;
     let named = |source| Error::File { path: backup.folder.clone(), source };
     if folder.exists() {
         return Err(named(std::io::ErrorKind::AlreadyExists.into()));
@@ -51,12 +52,13 @@ async fn write(
     catalog: &Catalog,
     folder: &Path,
 ) -> Result<()> {
+    let writing = inner.writing()?;
     let rows = manifest.all_files().map(|file| file.rows).sum();
     let job = inner.jobs.begin(JobKind::Backup, folder.display().to_string(), Some(rows));
     let mut copied = |file: &asofdb_storage::DataFile| job.advance(file.rows as usize);
-    inner.history.copy_to(manifest, &folder.join("history"), &mut copied).await?;
+    writing.history.copy_to(manifest, &folder.join("history"), &mut copied).await?;
     let document = Document::of(catalog).to_bytes()?;
-    let (folder, from) = (folder.to_owned(), inner.options.data_dir.join("identity"));
+    let (folder, from) = (folder.to_owned(), writing.options.data_dir.join("identity"));
     blocking(move || {
         CatalogFile::open(folder.join("catalog"))?.store(&document)?;
         asofdb_storage::identity::copy(&from, &folder.join("identity"))?;

@@ -24,15 +24,17 @@ pub async fn run(database: &Database) -> Result<Outcome> {
 /// in one step, after the manifest that names the file is durable. Returns that manifest, and the
 /// catalog whose sources it has.
 pub async fn checkpoint(inner: &Arc<Inner>) -> Result<(Arc<Manifest>, Arc<Catalog>)> {
-    let _one = inner.checkpoint.lock().await;
+    let writing = inner.writing()?;
+    let (ingest, history) = (&writing.ingest, &writing.history);
+    let _one = writing.checkpoint.lock().await;
     // No source may come or go while its rows move.
-    let _ddl = inner.ddl.lock().await;
+    let _ddl = writing.ddl.lock().await;
     let catalog = inner.catalog();
     let sources: Vec<&Arc<Source>> =
         catalog.sources().filter(|s| s.connector == Connector::Log).collect();
-    let (covered, tails, bytes) = inner.ingest.at_position(|position| {
+    let (covered, tails, bytes) = ingest.at_position(|position| {
         let tails: Vec<_> = sources.iter().map(|s| s.data.snapshot().tail).collect();
-        (position, tails, inner.ingest.tails().bytes())
+        (position, tails, ingest.tails().bytes())
     });
     let mut streams = Vec::new();
     for (source, batches) in sources.iter().zip(&tails) {
@@ -47,16 +49,16 @@ pub async fn checkpoint(inner: &Arc<Inner>) -> Result<(Arc<Manifest>, Arc<Catalo
     }
     let rows = tails.iter().flatten().map(|batch| batch.num_rows() as u64).sum();
     let _job = inner.jobs.begin(JobKind::Checkpoint, "log", Some(rows));
-    let manifest = inner.history.append(covered, streams).await?;
+    let manifest = history.append(covered, streams).await?;
     for (source, batches) in sources.iter().zip(&tails) {
         let rows = batches.iter().map(|b| b.num_rows()).sum();
         source.data.move_to_files(&manifest, source.id, rows);
     }
     fail::fail_point!("checkpoint::shown");
-    inner.ingest.tails().remove(bytes);
-    inner.ingest.log().rotate().await?;
-    inner.ingest.log().drop_before(covered).await?;
-    inner.historian.checkpointed();
+    ingest.tails().remove(bytes);
+    ingest.log().rotate().await?;
+    ingest.log().drop_before(covered).await?;
+    writing.historian.checkpointed();
     tracing::info!(covered, "checkpoint");
     Ok((manifest, catalog))
 }

@@ -36,7 +36,7 @@ pub async fn from(database: &Database, copy: &Copy) -> Result<Outcome> {
         CopyEndpoint::Stdin => Ok(Outcome::CopyIn(copy_in)),
         CopyEndpoint::Stdout => Err(Error::unsupported("COPY FROM STDOUT is not possible")),
         CopyEndpoint::File(path) => {
-            let file = allowed_path(path, &database.inner.options.import_dirs)?;
+            let file = allowed_path(path, &database.inner.import_dirs)?;
             match file_format(copy, &file)? {
                 CopyFormat::Parquet => {
                     let batches = read_parquet(file, Arc::clone(&copy_in.schema)).await?;
@@ -100,7 +100,7 @@ pub async fn to(database: &Database, copy: &Copy) -> Result<Outcome> {
             hint: Some("Use SELECT, or COPY (query) TO 'file.parquet'.".into()),
         });
     };
-    let file = allowed_new_file(path, &database.inner.options.import_dirs)?;
+    let file = allowed_new_file(path, &database.inner.import_dirs)?;
     if file_format(copy, &file)? != CopyFormat::Parquet {
         return Err(Error::unsupported("COPY TO writes Parquet only"));
     }

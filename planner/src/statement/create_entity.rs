@@ -16,7 +16,7 @@ const TAG: &str = "CREATE ENTITY";
 /// Declares an entity, without features yet.
 pub async fn run(database: &Database, create: &CreateEntity) -> Result<Outcome> {
     let inner = &database.inner;
-    let _ddl = inner.ddl.lock().await;
+    let _ddl = inner.writing()?.ddl.lock().await;
     let mut catalog = inner.catalog().as_ref().clone();
     let name = fold(&create.name);
     if create.if_not_exists && catalog.relations.contains_key(&name) {

@@ -19,7 +19,7 @@ use crate::track::Track;
 pub async fn run(database: &Database, create: &CreateFeatures, caller: Caller) -> Result<Outcome> {
     let tag = if create.plural { "CREATE FEATURES" } else { "CREATE FEATURE" };
     let inner = &database.inner;
-    let _ddl = inner.ddl.lock().await;
+    let _ddl = inner.writing()?.ddl.lock().await;
     let catalog = inner.catalog();
     let entity = Arc::clone(catalog.entity(&fold(&create.entity))?);
     let mut definitions: Vec<_> = entity.features.iter().map(|f| f.definition.clone()).collect();

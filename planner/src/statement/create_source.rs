@@ -22,7 +22,7 @@ const OPTIONS: &[&str] = &["connector", "location", "retention"];
 /// Declares a source.
 pub async fn run(database: &Database, create: &CreateSource) -> Result<Outcome> {
     let inner = &database.inner;
-    let _ddl = inner.ddl.lock().await;
+    let _ddl = inner.writing()?.ddl.lock().await;
     let mut catalog = inner.catalog().as_ref().clone();
     let name = fold(&create.name);
     if create.if_not_exists && catalog.relations.contains_key(&name) {
@@ -31,7 +31,7 @@ pub async fn run(database: &Database, create: &CreateSource) -> Result<Outcome> 
     if create.or_replace && catalog.source(&name).is_ok() {
         drop::check_unused(&catalog, ObjectKind::Source, &name)?;
     }
-    let connector = connector(create, &inner.options.import_dirs)?;
+    let connector = connector(create, &inner.import_dirs)?;
     let definition = CreateSource { if_not_exists: false, or_replace: false, ..create.clone() };
     let id = catalog.take_id();
     let source = build_source(id, definition, connector, Arc::new(SourceData::default()))?;
@@ -44,7 +44,7 @@ pub async fn run(database: &Database, create: &CreateSource) -> Result<Outcome> 
     catalog.add(&name, Relation::Source(Arc::new(source)), create.or_replace)?;
     inner.publish_catalog(catalog)?;
     if let Some(id) = replaced {
-        inner.history.drop_stream(id).await?;
+        inner.writing()?.history.drop_stream(id).await?;
     }
     Ok(Outcome::done(TAG))
 }

@@ -15,7 +15,7 @@ const TAG: &str = "CREATE VIEW";
 /// Declares a view. Its query is planned once, so that a wrong one is refused here.
 pub async fn run(database: &Database, create: &CreateView) -> Result<Outcome> {
     let inner = &database.inner;
-    let _ddl = inner.ddl.lock().await;
+    let _ddl = inner.writing()?.ddl.lock().await;
     let catalog = inner.catalog();
     let name = fold(&create.name);
     check_name(&name)?;

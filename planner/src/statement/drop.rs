@@ -15,7 +15,7 @@ use crate::task::Caller;
 /// Drops objects, each with what depends on it if the statement says `CASCADE`.
 pub async fn run(database: &Database, drop: &Drop) -> Result<Outcome> {
     let inner = &database.inner;
-    let _ddl = inner.ddl.lock().await;
+    let _ddl = inner.writing()?.ddl.lock().await;
     let (kind, tag) = match &drop.object {
         DropObject::Source => (ObjectKind::Source, "DROP SOURCE"),
         DropObject::Entity => (ObjectKind::Entity, "DROP ENTITY"),
@@ -108,7 +108,7 @@ async fn drop_relation(
     fail::fail_point!("drop::published");
     match relation {
         Relation::Source(source) => {
-            inner.history.drop_stream(source.id).await?;
+            inner.writing()?.history.drop_stream(source.id).await?;
         }
         Relation::Entity(entity) => {
             for track in &entity.tracks {

@@ -62,6 +62,9 @@ pub fn writable<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Arc<Source>>
     match catalog.relation(name)? {
         Relation::Source(source) => match source.connector {
             Connector::Log => Ok(source),
+            Connector::Elsewhere => Err(Error::ReadOnly {
+                what: "events are written to the server that has them".into(),
+            }),
             Connector::Parquet { .. } => Err(Error::unsupported(format!(
                 "source \"{name}\" is read in place and can't be written"
             ))),

@@ -68,12 +68,12 @@ fn sources(catalog: &Catalog) -> Vec<ArrayRef> {
     let sources: Vec<_> = catalog.sources().collect();
     let time = |s: &crate::catalog::Source| s.schema.field(s.event_time).name().clone();
     let connector = |connector: &Connector| match connector {
-        Connector::Log => None,
+        Connector::Log | Connector::Elsewhere => None,
         Connector::Parquet { .. } => Some("parquet".to_owned()),
     };
     let rows = |s: &crate::catalog::Source| match s.connector {
         Connector::Log => Some(s.data.snapshot().rows() as i64),
-        Connector::Parquet { .. } => None,
+        Connector::Parquet { .. } | Connector::Elsewhere => None,
     };
     vec![
         text(sources.iter().map(|s| Some(s.name.clone()))),

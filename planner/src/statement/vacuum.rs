@@ -25,6 +25,6 @@ pub async fn run(database: &Database, vacuum: &Vacuum) -> Result<Outcome> {
         expire(inner, source).await?;
         merge_files(inner, source, Extent::One).await?;
     }
-    inner.history.delete_retired().await?;
+    inner.writing()?.history.delete_retired().await?;
     Ok(Outcome::done("VACUUM"))
 }

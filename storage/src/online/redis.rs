@@ -87,6 +87,16 @@ impl<C: Cell> Redis<C> {
         Ok(store)
     }
 
+    /// The id of the database whose state is there.
+    ///
+    /// # Errors
+    /// [`Error::NoState`] if there is none; those of [`open_reader`](Self::open_reader).
+    pub async fn recorded_database(options: &RedisOptions) -> Result<String, Error> {
+        let store = Self::new(options, "")?;
+        let none = || Error::NoState { prefix: options.prefix.clone() };
+        store.record_field("database").await?.map(into_text).ok_or_else(none)
+    }
+
     /// A store that writes. It takes the next epoch: from then on an earlier writer changes
     /// nothing.
     ///
@@ -133,6 +143,10 @@ impl<C: Cell> Redis<C> {
     fn shard_keys(&self, space: u32, shard: u32) -> [Vec<u8>; 2] {
         [self.names.cells(space, shard), self.names.nodes(space, shard)]
     }
+}
+
+fn into_text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[async_trait::async_trait]
@@ -224,6 +238,14 @@ impl<C: Cell> OnlineStore<C> for Redis<C> {
         self.renew().await?;
         let made = self.connections();
         Ok(self.seen.swap(made, Ordering::AcqRel) != made)
+    }
+
+    async fn store_document(&self, document: &[u8]) -> Result<(), Error> {
+        Redis::store_document(self, document).await
+    }
+
+    async fn document(&self) -> Result<Option<Vec<u8>>, Error> {
+        self.record_field("document").await
     }
 
     async fn release(&self) -> Result<(), Error> {

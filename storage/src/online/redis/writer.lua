@@ -1,10 +1,11 @@
 -- Who may write: the database's record.
 -- KEYS: database, spaces
--- ARGV: what, format, database, shards, token, holder, lease in ms, epoch, generation, space
+-- ARGV: what, format, database, shards, token, holder, lease in ms, epoch, generation, subject
 --   open     takes the next epoch, unless another database is here or another holder has a lease
 --   keep     renews the lease of the writer with this token and epoch, and restores a lost record
 --   release  ends the lease
---   add, remove  as keep, and changes the set of spaces
+--   add, remove  as keep, and changes the set of spaces by the subject
+--   document  as keep, and keeps the subject
 -- Reply: {OK, epoch, generation}; {FORMAT, found}; {DATABASE, found}; {SHARDS, found};
 --        {LEASED, holder, ms left}; {FENCED, epoch}.
 local what = ARGV[1]
@@ -42,5 +43,6 @@ redis.call('HSET', KEYS[1], 'format', ARGV[2], 'database', ARGV[3], 'shards', AR
   'token', ARGV[5], 'holder', ARGV[6], 'until', string.format('%.0f', now + tonumber(ARGV[7])),
   'epoch', string.format('%.0f', epoch), 'generation', generation)
 if what == 'add' then redis.call('SADD', KEYS[2], ARGV[10]) end
+if what == 'document' then redis.call('HSET', KEYS[1], 'document', ARGV[10]) end
 if what == 'remove' then redis.call('SREM', KEYS[2], ARGV[10]) end
 return {'OK', string.format('%.0f', epoch), generation}

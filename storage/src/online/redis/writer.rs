@@ -1,8 +1,9 @@
 //! Who writes: the database's record, with the writer's lease and epoch.
 //!
 //! Fields of the hash `<prefix>:{database}`: `format`, `database` (the id), `shards`, `generation`
-//! (16 bytes), `epoch`, `token` (of the one process that has this epoch), `holder` (its name) and
-//! `until` (when its lease ends, in milliseconds of Redis's clock).
+//! (16 bytes), `epoch`, `token` (of the one process that has this epoch), `holder` (its name),
+//! `until` (when its lease ends, in milliseconds of Redis's clock) and `document` (what the writer
+//! has to tell the readers; the catalog, say).
 //!
 //! 1. A writer opens: the record is another's, or a lease of another holder is alive: refused.
 //!    Otherwise it gets the next epoch. A holder may follow itself: it is one server restarted.
@@ -48,6 +49,7 @@ enum Keep {
     Release,
     Add(u32),
     Remove(u32),
+    Document(Vec<u8>),
 }
 
 impl<C: Cell> Redis<C> {
@@ -107,18 +109,35 @@ impl<C: Cell> Redis<C> {
         self.keep(Keep::Remove(space)).await
     }
 
+    /// Keeps a document in the record.
+    pub(super) async fn store_document(&self, document: &[u8]) -> Result<(), Error> {
+        self.keep(Keep::Document(document.to_vec())).await
+    }
+
+    /// A field of the record.
+    pub(super) async fn record_field(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.names.database()).arg(name);
+        match self.reads.call(Call::Plain(command)).await? {
+            Value::Nil => Ok(None),
+            Value::BulkString(bytes) => Ok(Some(bytes)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     async fn keep(&self, what: Keep) -> Result<(), Error> {
         let writing = self.writing()?;
-        let (what, space) = match what {
-            Keep::Renew => ("keep", 0),
-            Keep::Release => ("release", 0),
-            Keep::Add(space) => ("add", space),
-            Keep::Remove(space) => ("remove", space),
+        let (what, subject) = match what {
+            Keep::Renew => ("keep", Vec::new()),
+            Keep::Release => ("release", Vec::new()),
+            Keep::Add(space) => ("add", space.to_string().into_bytes()),
+            Keep::Remove(space) => ("remove", space.to_string().into_bytes()),
+            Keep::Document(document) => ("document", document),
         };
         let mut args = self.record_args(what, &writing.writer, &writing.token);
         args.push(writing.epoch.to_string().into_bytes());
         args.push(writing.generation.to_vec());
-        args.push(space.to_string().into_bytes());
+        args.push(subject);
         let value = self.writes.call(self.record_call(args)).await?;
         self.record_answer(&value, &writing.writer, writing.epoch).map(drop)
     }
