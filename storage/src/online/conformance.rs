@@ -35,6 +35,7 @@ pub async fn run<S: OnlineStore<TestCell>>(open: impl AsyncFn() -> S) {
     the_same_batch_at_once_counts_once(&open().await).await;
     forgetting::what_is_kept_answers_as_before(&open().await).await;
     forgetting::a_fill_brings_everything_back(&open().await).await;
+    forgetting::a_fill_beside_forgetting_is_whole(&open().await).await;
     forgetting::forgetting_beside_batches_loses_nothing(&open().await).await;
 }
 

@@ -117,6 +117,39 @@ pub async fn a_fill_brings_everything_back(store: &impl OnlineStore<TestCell>) {
     assert_eq!(ask(store, 1, &[b"k"], Want::Between(6, 9)).await.unwrap(), [Some(4)]);
 }
 
+/// A fill that begins while cells forget keeps all of its events.
+pub async fn a_fill_beside_forgetting_is_whole(store: &impl OnlineStore<TestCell>) {
+    let keys: Vec<[u8; 2]> = (0..300u16).map(u16::to_be_bytes).collect();
+    let of_key = |key: &[u8; 2]| [event(key, 1, 1, 1), event(key, 9, 1, 2)];
+    let events: Vec<_> = keys.iter().flat_map(of_key).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(<[u8; 2]>::as_slice).collect();
+    ready(store, 1, 1).await;
+    live(store, 1, (1, 2), &events).await.unwrap();
+    let shards = store.coverage(1).await.unwrap().len() as u32;
+    let mut whole = 0;
+    for _ in 0..5 {
+        let fill = async {
+            store.begin_fill(1, &Vec::from_iter(0..shards), 2).await.unwrap();
+            store.apply(1, Lane::Fill { sequence: 0 }, events.clone()).await.unwrap();
+            store.finish_fill(1).await.unwrap();
+        };
+        futures::join!(async { store.forget_before(1, 5).await.unwrap() }, fill);
+        for key in &keys {
+            match ask(store, 1, &[key], ALL).await {
+                Ok(answer) => {
+                    assert_eq!(answer, [Some(3)]);
+                    whole += 1;
+                }
+                Err(Error::StateForgotten { before: 5, .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let kept = ask(store, 1, &keys, Want::Between(5, 10)).await.unwrap();
+        assert_eq!(kept, [Some(2); 300]);
+    }
+    assert!(whole > 0, "no fill was after the shards were told to forget");
+}
+
 /// Time goes on, events come, some of them late, and what is 20 old is forgotten all the while.
 pub async fn forgetting_beside_batches_loses_nothing(store: &impl OnlineStore<TestCell>) {
     const AGE: i64 = 20;

@@ -97,6 +97,10 @@ proptest! {
             let kept = memory.len();
             let gone = memory.forget_before(time).unwrap();
             assert_eq!(gone, memory.len() < kept);
+            let old = Place::Range { from: i64::MIN, to: time - 1 };
+            let mut some = store.load_only(&layout, &store.find(&[old]));
+            assert_eq!(some.forget_before(time), Ok(gone), "no more is needed");
+            assert_eq!((some.len(), some.kept_from()), (memory.len(), memory.kept_from()));
             assert_eq!(forget(&mut store, &layout, time), gone);
             assert_eq!(memory.forget_before(time), Ok(false), "nothing more goes");
         }
