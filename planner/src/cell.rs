@@ -70,6 +70,15 @@ impl Cell for TimelineCell {
         }
     }
 
+    fn forget_before(&mut self, _: &Layout, time: i64) -> Result<bool, CellError> {
+        self.0.forget_before(time).map_err(refused)
+    }
+
+    fn earliest(layout: &Layout, want: &Want) -> i64 {
+        // What has expired is not looked at.
+        layout.earliest(&want.calls, want.as_of.instant).max(want.as_of.kept_from)
+    }
+
     fn tail_limit(layout: &Layout) -> TailLimit {
         // An event has a byte at least for its time, its position and each eight columns.
         let least = 2 + layout.columns().len().div_ceil(8);

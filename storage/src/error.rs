@@ -229,6 +229,14 @@ pub enum Error {
         /// Where it was.
         seen: u64,
     },
+    /// What is asked for reaches back to events that the online store has forgotten.
+    #[error("space {space} has no events before {before} any more in the online store")]
+    StateForgotten {
+        /// The space.
+        space: u32,
+        /// The time, in microseconds since the epoch, from which on events are there.
+        before: i64,
+    },
     /// A live batch does not start where the state ends.
     #[error(
         "space {space} has the events below position {position} in the online store; a batch from \

@@ -129,6 +129,18 @@ pub trait OnlineStore<C: Cell>: Send + Sync {
     /// As [`apply`](Self::apply).
     async fn finish_fill(&self, space: u32) -> Result<(), Error>;
 
+    /// Forgets events before `time` of all cells of the shards that are ready: a cell may keep some,
+    /// and always keeps its last event. Returns how many cells changed.
+    ///
+    /// First the shards are told, once and for all: from then on a read that reaches back further
+    /// fails. Then the cells forget, some at a time, beside all other calls. Wherever that ends, it
+    /// can be done again. Later events may be earlier than `time`. A fill makes a shard anew, with
+    /// all its events.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply), without those about batches.
+    async fn forget_before(&self, space: u32, time: i64) -> Result<u64, Error>;
+
     /// Shows the cells of `keys` to `look`, with the key's index, in any order. `None` is a key
     /// without events. A cell is shown again after [`Look::More`].
     ///
@@ -136,6 +148,7 @@ pub trait OnlineStore<C: Cell>: Send + Sync {
     /// * [`Error::UnknownSpace`]; [`Error::Reentrant`] from within a callback.
     /// * [`Error::StateLost`], [`Error::StateNotReady`], [`Error::StateBehind`]: a shard cannot be
     ///   read (yet). Some cells may have been shown.
+    /// * [`Error::StateForgotten`]: what `want` looks at is forgotten. Some cells may have been shown.
     /// * [`Error::StoreUnavailable`]: no answer.
     /// * [`Error::Cell`]: a cell cannot be read.
     async fn read(

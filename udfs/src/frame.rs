@@ -150,6 +150,15 @@ impl Frame {
         };
         if ordered { Ok(()) } else { Err(Error::FrameOrder { frame: *self }) }
     }
+
+    /// The earliest event time that may be seen as of `instant` or any later one; `i64::MIN` if
+    /// time alone does not say.
+    pub(crate) fn earliest(&self, instant: i64) -> i64 {
+        match self {
+            Frame::Range { start: Bound::Preceding(start), .. } => start.floor_before(instant),
+            Frame::Range { start: Bound::Unbounded, .. } | Frame::Rows { .. } => i64::MIN,
+        }
+    }
 }
 
 impl fmt::Display for Frame {

@@ -84,6 +84,18 @@ impl Layout {
         &self.calls
     }
 
+    /// The earliest event time that any of `calls` may look at as of `instant` (microseconds since
+    /// the epoch) or any later one, at most the instant itself. `i64::MIN` if a frame has no bound
+    /// in time (`UNBOUNDED PRECEDING`, `ROWS`), or if a call does not exist.
+    ///
+    /// It never falls as the instant rises: what is before it now can be forgotten
+    /// ([`Timeline::forget_before`](crate::Timeline::forget_before)).
+    pub fn earliest(&self, calls: &[usize], instant: i64) -> i64 {
+        let frame = |&call: &usize| Some(self.frames[self.plan.get(call)?.1]);
+        let first = |call| frame(call).map_or(i64::MIN, |frame| frame.earliest(instant));
+        calls.iter().map(first).fold(instant, i64::min)
+    }
+
     /// The distinct (aggregate, argument, filter) of the calls.
     pub(crate) fn measures(&self) -> &[Measure] {
         &self.measures

@@ -12,7 +12,7 @@
 //! 4. Each node has a form as bytes (`image`), so that a store elsewhere can keep them and load
 //!    what a read needs (`places`). A child that is not loaded is a stub: its count and its states
 //!    are known to its parent. Events have a form as bytes, too (`rows`).
-//! 5. Events of the past can be dropped, by whole leaves (`forget`).
+//! 5. Events of the past can be dropped, of a tree by whole leaves (`forget`).
 //!
 //! How the events lie in nodes depends on the order of arrival; because merges are exact, values
 //! do not.
@@ -71,7 +71,8 @@ impl From<i64> for AsOf {
 pub struct Timeline {
     /// `None` if there are no events; never a stub.
     root: Option<Node>,
-    /// Windows that reach before it are refused; `i64::MIN` if nothing was forgotten.
+    /// Windows that reach before it are refused: the last event that was forgotten is the
+    /// microsecond before it. `i64::MIN` if nothing was.
     kept_from: i64,
     /// The first id that no node of a store has or had; the root is node 0.
     next_id: u32,
@@ -136,7 +137,8 @@ impl Timeline {
         self.root.as_ref().map(|root| root.last().0)
     }
 
-    /// The time before which events may be gone: `i64::MIN` if none are.
+    /// The first time whose events, and those of all later ones, are all there: `i64::MIN` if
+    /// none are gone.
     pub fn kept_from(&self) -> i64 {
         self.kept_from
     }
@@ -198,11 +200,20 @@ impl Timeline {
     ///
     /// # Errors
     ///
-    /// `NotLoaded` if stubs hide that: [`AsOf::places`] are needed.
+    /// * `NotLoaded` if stubs hide that: [`AsOf::places`] are needed.
+    /// * `Forgotten` if only events that were forgotten can say it, and the instant is before the
+    ///   last of them.
     pub fn has_events(&self, as_of: AsOf) -> Result<bool, Error> {
-        let root = self.root.as_ref();
+        let (root, kept_from) = (self.root.as_ref(), self.kept_from);
         let expired = window::rank(root, |time| time < as_of.kept_from)?;
-        Ok(window::rank(root, |time| time <= as_of.instant)? > expired)
+        if window::rank(root, |time| time <= as_of.instant)? > expired {
+            return Ok(true);
+        }
+        if as_of.kept_from >= kept_from || as_of.kept_from > as_of.instant {
+            return Ok(false);
+        }
+        // There was an event at `kept_from - 1`, and it has not expired.
+        if as_of.instant < kept_from - 1 { Err(Error::Forgotten { kept_from }) } else { Ok(true) }
     }
 
     /// Appends the values as of an instant of `calls` (indices into the layout) to `out`, which

@@ -101,11 +101,11 @@ pub enum Look {
 
 /// A timeline of events as a store keeps it.
 ///
-/// Only [`empty`](Self::empty) and [`apply`](Self::apply) are called by a store in this process. A
-/// store elsewhere keeps a tree and a tail. It appends encoded changes to the tail, and now and
-/// then *folds* it: `paths_of` the tail, `load` with these paths, `apply_encoded` the tail,
-/// `take_changes`, and write them. To read, it loads the `places` of what is wanted and applies
-/// the tail `for_reading`.
+/// A store in this process calls [`empty`](Self::empty), [`apply`](Self::apply),
+/// [`forget_before`](Self::forget_before) and [`earliest`](Self::earliest) only. A store elsewhere
+/// keeps a tree and a tail. It appends encoded changes to the tail, and now and then *folds* it:
+/// `paths_of` the tail, `load` with these paths, `apply_encoded` the tail, `take_changes`, and
+/// write them. To read, it loads the `places` of what is wanted and applies the tail `for_reading`.
 pub trait Cell: Send + Sync + Sized + 'static {
     /// What all cells of a space have in common.
     type Schema: Send + Sync + 'static;
@@ -117,7 +117,7 @@ pub trait Cell: Send + Sync + Sized + 'static {
     /// A cell without events.
     fn empty(schema: &Self::Schema) -> Self;
 
-    /// Adds events. A store in memory calls nothing else to write.
+    /// Adds events.
     ///
     /// # Errors
     /// The events do not fit the schema, or a value is out of range.
@@ -145,6 +145,19 @@ pub trait Cell: Send + Sync + Sized + 'static {
         changes: &[u8],
         for_reading: bool,
     ) -> Result<(), CellError>;
+
+    /// Drops events before `time`, all or some of them, but never the last event of all. Says
+    /// whether any went.
+    ///
+    /// Of a tree all leaves are loaded with events before `time`, and the leaf after them.
+    ///
+    /// # Errors
+    /// A node that has to go is not loaded; then nothing has changed.
+    fn forget_before(&mut self, schema: &Self::Schema, time: i64) -> Result<bool, CellError>;
+
+    /// The earliest event time that answering `want` may look at. A cell that forgot what is before
+    /// it gives the same answer.
+    fn earliest(schema: &Self::Schema, want: &Self::Want) -> i64;
 
     /// When a tail is folded.
     fn tail_limit(schema: &Self::Schema) -> TailLimit;

@@ -2,6 +2,8 @@
 //!
 //! It is compiled into the crate's own tests and into `tests/suite`, which has real servers.
 
+#[path = "conformance/forgetting.rs"]
+mod forgetting;
 #[path = "conformance/test_cell.rs"]
 pub mod test_cell;
 
@@ -31,6 +33,10 @@ pub async fn run<S: OnlineStore<TestCell>>(open: impl AsyncFn() -> S) {
     big_cells_answer_as_lists_do(&open().await).await;
     batches_are_seen_whole(&open().await).await;
     the_same_batch_at_once_counts_once(&open().await).await;
+    forgetting::what_is_kept_answers_as_before(&open().await).await;
+    forgetting::a_fill_brings_everything_back(&open().await).await;
+    forgetting::a_fill_beside_forgetting_is_whole(&open().await).await;
+    forgetting::forgetting_beside_batches_loses_nothing(&open().await).await;
 }
 
 /// Makes an empty space that can be read, with its live lane at `position`.

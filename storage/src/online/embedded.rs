@@ -15,7 +15,8 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::error::Error;
 
-const SHARDS: usize = 64;
+/// The number of locks.
+pub(super) const SHARDS: usize = 64;
 /// Which bits of a hash select the shard: not the low ones (a table's buckets) nor the top seven
 /// (its tags).
 const SHARD_SHIFT: u32 = 48;
@@ -123,6 +124,27 @@ impl<T> Embedded<T> {
         Ok(())
     }
 
+    /// Changes the cell of `key` if there is one.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    pub fn update_present(
+        &self,
+        space: u32,
+        key: &[u8],
+        change: &mut dyn FnMut(&mut T),
+    ) -> Result<(), Error> {
+        refuse_reentry()?;
+        let (hash, shard) = self.locate(key);
+        let mut shard = shard.write();
+        let table = shard.get_mut(&space).ok_or(Error::UnknownSpace { space })?;
+        let _inside = Inside::enter();
+        if let Some((_, cell)) = table.find_mut(hash, |(other, _)| **other == *key) {
+            change(cell);
+        }
+        Ok(())
+    }
+
     /// Shows the cell of `key` to `look`, or `None` if there is no such cell or space.
     ///
     /// # Errors
@@ -149,16 +171,23 @@ impl<T> Embedded<T> {
     /// # Errors
     /// [`Error::Reentrant`] from within a callback.
     pub fn keys(&self, space: u32, visit: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
-        refuse_reentry()?;
-        for shard in &self.shards {
+        for shard in 0..SHARDS {
             // One shard's keys are copied so that the visitor runs without any lock.
-            let keys: Vec<Box<[u8]>> = match shard.read().get(&space) {
-                Some(table) => table.iter().map(|(key, _)| key.clone()).collect(),
-                None => continue,
-            };
-            keys.iter().for_each(|key| visit(key));
+            self.keys_of(space, shard)?.iter().for_each(|key| visit(key));
         }
         Ok(())
+    }
+
+    /// The keys of `space` in one of the [`SHARDS`].
+    ///
+    /// # Errors
+    /// [`Error::Reentrant`] from within a callback.
+    pub(super) fn keys_of(&self, space: u32, shard: usize) -> Result<Vec<Box<[u8]>>, Error> {
+        refuse_reentry()?;
+        let shard = self.shards[shard].read();
+        let keys =
+            shard.get(&space).map(|table| table.iter().map(|(key, _)| key.clone()).collect());
+        Ok(keys.unwrap_or_default())
     }
 
     /// The number of cells in `space`; 0 if it does not exist.

@@ -1,25 +1,32 @@
 //! The online store in this process: cells in memory that take changes directly.
 //!
-//! It has one shard. Batches of a space are applied one after the other. If a cell refuses its
-//! events in the middle of a batch, the shard is lost: nobody reads half a batch.
+//! It has one shard, whose cells are behind many locks. Batches of a space are applied one after
+//! the other. If a cell refuses its events in the middle of a batch, the shard is lost: nobody
+//! reads half a batch.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::cell::{Cell, Look};
-use super::embedded::Embedded;
+use super::embedded::{Embedded, SHARDS};
 use super::{Coverage, Lane, OnlineStore};
 use crate::error::Error;
 
+/// Cells that forget between two batches.
+const FORGETTING_AT_ONCE: usize = 1024;
 /// How often a cell that holds everything is shown to a reader that asks for more.
 const LOOKS: usize = 16;
 
 struct Space<C: Cell> {
     schema: Arc<C::Schema>,
     coverage: RwLock<Coverage>,
-    /// The next fill batch; the lock is held while a batch is applied.
+    /// What is before it may be forgotten. It is raised before the first cell forgets, and read
+    /// under the lock of the cell: whoever finds it lower finds a cell that has forgotten less.
+    kept_from: AtomicI64,
+    /// The next fill batch; the lock is held while a batch is applied, or cells forget.
     next_fill: Mutex<u64>,
 }
 
@@ -95,6 +102,26 @@ impl<C: Cell> EmbeddedStore<C> {
         })?;
         result.map_err(|source| Error::Cell { space, source })
     }
+
+    /// Lets some cells forget, unless the shard has become another; returns how many changed.
+    fn forget_some(&self, space: u32, time: i64, keys: &[Box<[u8]>]) -> Result<u64, Error> {
+        // Nobody drops the space, or begins to fill it, meanwhile.
+        let spaces = self.spaces.read();
+        let found = spaces.get(&space).ok_or(Error::UnknownSpace { space })?;
+        let _next_fill = found.next_fill.lock();
+        if found.kept_from.load(Ordering::SeqCst) < time {
+            return Ok(0);
+        }
+        let mut changed = 0;
+        for key in keys {
+            let mut result = Ok(false);
+            self.cells.update_present(space, key, &mut |cell| {
+                result = cell.forget_before(&found.schema, time);
+            })?;
+            changed += u64::from(result.map_err(|source| Error::Cell { space, source })?);
+        }
+        Ok(changed)
+    }
 }
 
 #[async_trait::async_trait]
@@ -103,7 +130,8 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         let mut spaces = self.spaces.write();
         if self.cells.create_space(space)? {
             let coverage = RwLock::new(Coverage::Lost);
-            spaces.insert(space, Arc::new(Space { schema, coverage, next_fill: Mutex::new(0) }));
+            let (kept_from, next_fill) = (AtomicI64::new(i64::MIN), Mutex::new(0));
+            spaces.insert(space, Arc::new(Space { schema, coverage, kept_from, next_fill }));
         }
         Ok(())
     }
@@ -162,6 +190,7 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         let mut coverage = found.coverage.write();
         self.cells.drop_space(space)?;
         self.cells.create_space(space)?;
+        found.kept_from.store(i64::MIN, Ordering::SeqCst);
         *next_fill = 0;
         *coverage = Coverage::Filling { position };
         Ok(())
@@ -178,24 +207,48 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         Ok(())
     }
 
+    async fn forget_before(&self, space: u32, time: i64) -> Result<u64, Error> {
+        let found = self.space(space)?;
+        {
+            // Filling begins and ends under this lock, too.
+            let coverage = found.coverage.write();
+            if !matches!(*coverage, Coverage::Ready { .. }) {
+                return Ok(0);
+            }
+            found.kept_from.fetch_max(time, Ordering::SeqCst);
+        }
+        let mut changed = 0;
+        for shard in 0..SHARDS {
+            for keys in self.cells.keys_of(space, shard)?.chunks(FORGETTING_AT_ONCE) {
+                changed += self.forget_some(space, time, keys)?;
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(changed)
+    }
+
     async fn read(
         &self,
         space: u32,
         keys: &[&[u8]],
-        _want: &C::Want,
+        want: &C::Want,
         look: &mut (dyn for<'a> FnMut(usize, Option<&'a C>) -> Look + Send),
     ) -> Result<(), Error> {
         super::check_keys(keys.iter().copied())?;
-        self.readable(space)?;
+        let found = self.readable(space)?;
+        let earliest = C::earliest(&found.schema, want);
         for (index, key) in keys.iter().enumerate() {
-            let mut satisfied = false;
+            let mut shown = Err(super::insatiable(space));
             self.cells.read(space, key, &mut |cell| {
-                // All of the cell is here: whoever asks for more is shown the same again.
-                satisfied = (0..LOOKS).any(|_| look(index, cell) == Look::Done || cell.is_none());
+                let before = found.kept_from.load(Ordering::SeqCst);
+                if earliest < before {
+                    shown = Err(Error::StateForgotten { space, before });
+                } else if (0..LOOKS).any(|_| look(index, cell) == Look::Done || cell.is_none()) {
+                    // All of the cell is here: whoever asks for more is shown the same again.
+                    shown = Ok(());
+                }
             })?;
-            if !satisfied {
-                return Err(super::insatiable(space));
-            }
+            shown?;
         }
         Ok(())
     }

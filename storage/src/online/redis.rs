@@ -11,9 +11,11 @@
 //!    of the witness, and none changes the one without the other.
 //! 2. Every write names where it continues (a position, a fill batch, a fold). Again, late or out
 //!    of order, it does nothing. So a call without an answer is made again.
-//! 3. Epochs only grow. A writer with a lower epoch than a shard's changes nothing in it.
-//! 4. Positions of a shard, as one process sees them, only grow; if not, the read fails.
-//! 5. This code reads no clock and spawns no task: leases end by the clock of Redis.
+//! 3. What a cell has forgotten is before the time that the witness says. That time falls only when
+//!    the shard is filled anew.
+//! 4. Epochs only grow. A writer with a lower epoch than a shard's changes nothing in it.
+//! 5. Positions of a shard, as one process sees them, only grow; if not, the read fails.
+//! 6. This code reads no clock and spawns no task: leases end by the clock of Redis.
 //!
 //! Layout: `redis/layout.rs`. Why it is so: `docs/design/0007-redis-online-store.md`.
 
@@ -22,6 +24,7 @@ mod connection;
 mod failure;
 mod fill;
 mod fold;
+mod forget;
 mod layout;
 mod lookup;
 mod options;
@@ -198,6 +201,11 @@ impl<C: Cell> OnlineStore<C> for Redis<C> {
     async fn finish_fill(&self, space: u32) -> Result<(), Error> {
         let space = self.space(space)?;
         self.ready_shards(&space).await
+    }
+
+    async fn forget_before(&self, space: u32, time: i64) -> Result<u64, Error> {
+        let space = self.space(space)?;
+        self.forget(&space, time).await
     }
 
     async fn read(

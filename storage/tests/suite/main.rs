@@ -14,6 +14,7 @@ mod log;
 mod log_damage;
 mod redis_cluster;
 mod redis_faults;
+mod redis_forgetting;
 mod redis_measure;
 mod redis_random;
 mod redis_server;

@@ -333,16 +333,22 @@ async fn a_fold_that_is_late_changes_nothing() {
     };
     let key = keys.iter().find(|key| field(key, "k").is_some()).unwrap();
     let witness = field(key, "").unwrap();
-    let fold = |before: u32| -> String {
-        let tree = [&[1, 0, 0, 0, 8][..], &(before + 1).to_be_bytes(), b"tree"].concat();
+    let fill = witness[34..38].to_vec();
+    let fold_of = |fill: &[u8], kept_from: i64, before: u32| -> String {
+        let tree = [&[2, 0, 0, 0, 8][..], &(before + 1).to_be_bytes(), b"tree"].concat();
         let mut command = redis::cmd("EVAL");
         command.arg(CODE).arg(2).arg(key).arg(key.replace(":c", ":n"));
-        command.arg(&witness[1..17]).arg(&witness[17..25]).arg("k").arg(&before.to_be_bytes()[..]);
+        let kept_from = (kept_from as u64 ^ 1 << 63).to_be_bytes();
+        command.arg(&witness[1..17]).arg(&witness[17..25]).arg(fill).arg(&kept_from[..]);
+        command.arg("k").arg(&before.to_be_bytes()[..]);
         command.arg(24).arg(tree).arg(0);
         let answer: Vec<String> = command.query(&mut server.client()).unwrap();
         answer[0].clone()
     };
+    let fold = |before: u32| fold_of(&fill, i64::MIN, before);
     assert_eq!(fold(5), "CHANGED");
+    assert_eq!(fold_of(b"else", i64::MIN, 0), "CHANGED", "of another fill");
+    assert_eq!(fold_of(&fill, 7, 0), "CHANGED", "the shard was not told to forget so much");
     assert_eq!(fold(0), "OK");
     let folded = field(key, "k").unwrap();
     assert_eq!(folded.len(), 5 + 8 + 2 * 24, "two events are left in the tail");

@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use asofdb_storage::Error;
-use asofdb_storage::online::{Coverage, Lane, OnlineStore, Redis, RedisOptions, Writer, replay};
+use asofdb_storage::online::{
+    Cell, Coverage, Lane, OnlineStore, Redis, RedisOptions, Writer, replay,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -30,6 +32,9 @@ struct Run {
     /// The event at position n is at n - 1.
     log: Vec<(Vec<u8>, Event)>,
     restarts: u32,
+    /// Events before it may be forgotten; in some runs none ever are.
+    kept_from: i64,
+    forgets: bool,
 }
 
 fn seeds() -> Range<u64> {
@@ -66,7 +71,17 @@ impl Run {
         let reader = Store::open_reader(&options, "db").await.unwrap();
         store.create_space(1, Default::default()).await.unwrap();
         reader.create_space(1, Default::default()).await.unwrap();
-        let mut run = Run { rng, server, proxy, store, reader, log: Vec::new(), restarts: 0 };
+        let mut run = Run {
+            rng,
+            server,
+            proxy,
+            store,
+            reader,
+            log: Vec::new(),
+            restarts: 0,
+            kept_from: i64::MIN,
+            forgets: seed % 2 == 1,
+        };
         run.heal().await;
         run
     }
@@ -96,6 +111,7 @@ impl Run {
             68..71 => self.take_over().await,
             71..73 => drop(self.store.settle(1).await),
             73..75 => self.repeat().await,
+            75..78 if self.forgets => self.forget().await,
             _ => self.check(false).await,
         }
     }
@@ -137,6 +153,13 @@ impl Run {
         if self.store.apply(1, Lane::Live { from, to }, events).await.is_err() {
             self.heal().await;
         }
+    }
+
+    async fn forget(&mut self) {
+        let time = self.rng.random_range(-60..20);
+        self.kept_from = self.kept_from.max(time);
+        // What goes wrong is noticed by the next batch.
+        drop(self.store.forget_before(1, time).await);
     }
 
     fn delete_a_hash(&mut self) {
@@ -243,6 +266,10 @@ impl Run {
                         | Error::StateBehind { .. }
                         | Error::StateNotReady { .. },
                     ) if !must_answer => {}
+                    Err(Error::StateForgotten { before, .. }) => {
+                        let earliest = TestCell::earliest(&Default::default(), &want);
+                        assert!(earliest < before && before <= self.kept_from, "{want:?} {before}");
+                    }
                     Err(error) => panic!("{error}"),
                 }
             }

@@ -155,6 +155,7 @@ fn answers(port: u16) -> bool {
 pub struct Proxy {
     pub port: u16,
     server: Arc<AtomicU16>,
+    pass: Arc<AtomicUsize>,
     swallow: Arc<AtomicUsize>,
     hold: Arc<AtomicUsize>,
 }
@@ -166,9 +167,9 @@ impl Proxy {
     pub fn to(server: u16) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let swallow = Arc::new(AtomicUsize::new(0));
-        let hold = Arc::new(AtomicUsize::new(0));
-        let (swallowing, holding) = (Arc::clone(&swallow), Arc::clone(&hold));
+        let [pass, swallow, hold] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
+        let answering = [Arc::clone(&pass), Arc::clone(&swallow)];
+        let holding = Arc::clone(&hold);
         let server = Arc::new(AtomicU16::new(server));
         let target = Arc::clone(&server);
         // The thread ends with the process; a test has few of them.
@@ -177,12 +178,12 @@ impl Proxy {
                 let server = TcpStream::connect(("127.0.0.1", target.load(Ordering::SeqCst)));
                 let (Ok(client), Ok(server)) = (client, server) else { continue };
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let (swallow, hold) = (Arc::clone(&swallowing), Arc::clone(&holding));
+                let (answering, hold) = (answering.clone(), Arc::clone(&holding));
                 std::thread::spawn(move || ask(from, to, &hold));
-                std::thread::spawn(move || answer(server, client, &swallow));
+                std::thread::spawn(move || answer(server, client, &answering));
             }
         });
-        Proxy { port, server, swallow, hold }
+        Proxy { port, server, pass, swallow, hold }
     }
 
     pub fn url(&self) -> String {
@@ -197,6 +198,12 @@ impl Proxy {
     /// Swallows the next answers, each with its connection.
     pub fn swallow(&self, answers: usize) {
         self.swallow.store(answers, Ordering::SeqCst);
+    }
+
+    /// Lets so many answers pass, then swallows one.
+    pub fn swallow_after(&self, answers: usize) {
+        self.pass.store(answers, Ordering::SeqCst);
+        self.swallow(1);
     }
 
     /// Ends the connections of the next requests, and gives the requests to the server later.
@@ -232,10 +239,11 @@ fn ask(mut client: TcpStream, mut server: TcpStream, hold: &AtomicUsize) {
     let _ = server.shutdown(std::net::Shutdown::Both);
 }
 
-fn answer(mut server: TcpStream, mut client: TcpStream, swallow: &AtomicUsize) {
+fn answer(mut server: TcpStream, mut client: TcpStream, [pass, swallow]: &[Arc<AtomicUsize>; 2]) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(count @ 1..) = server.read(&mut buffer) {
-        if take_one(swallow) || client.write_all(&buffer[..count]).is_err() {
+        let swallowed = !take_one(pass) && take_one(swallow);
+        if swallowed || client.write_all(&buffer[..count]).is_err() {
             break;
         }
     }

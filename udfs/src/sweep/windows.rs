@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::SpineRow;
-use crate::frame::{Bound, Frame, Interval};
+use crate::frame::{Bound, Frame};
 
 /// The events `lo..hi` of a run; `lo > hi` says that the row is NULL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,11 +117,8 @@ fn rows_of(events: &Range<usize>, after: usize, start: Option<u64>, end: u64) ->
 pub(super) fn retained(frame: &Frame, times: &[i64], events: Range<usize>, instant: i64) -> usize {
     let after = |instant: i64| partition(times, &events, events.start, |time| time <= instant);
     match frame {
-        Frame::Range { start: Bound::Unbounded, .. } | Frame::Rows { start: None, .. } => {
-            events.start
-        }
-        Frame::Range { start: Bound::Preceding(start), .. } => {
-            let first = Interval::floor_before(start, instant);
+        Frame::Range { .. } => {
+            let first = frame.earliest(instant);
             partition(times, &events, events.start, |time| time < first)
         }
         Frame::Rows { start, end } => rows_of(&events, after(instant), *start, *end).0,

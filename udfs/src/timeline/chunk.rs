@@ -66,8 +66,17 @@ impl Chunk {
     }
 
     /// Moves the upper half into a new chunk.
-    pub(super) fn split_off(&mut self) -> Chunk {
-        let row = self.len() / 2;
+    pub(super) fn split(&mut self) -> Chunk {
+        self.split_off(self.len() / 2)
+    }
+
+    /// Drops the first rows, and gives their memory back.
+    pub(super) fn drop_first(&mut self, rows: usize) {
+        *self = self.split_off(rows);
+    }
+
+    /// Moves the rows from `row` on, which is one of the chunk, into a new chunk.
+    fn split_off(&mut self, row: usize) -> Chunk {
         Chunk {
             times: self.times.split_off(row),
             positions: self.positions.split_off(row),

@@ -1,12 +1,18 @@
-//! Dropping events of the past, by whole leaves.
+//! Dropping events of the past.
 
 use super::Timeline;
-use super::node::{Inner, Node, Stored};
+use super::chunk::Chunk;
+use super::node::{Inner, Node, Order, Stored};
+use super::summaries::Below;
 use crate::error::Error;
 
 impl Timeline {
-    /// Drops the leaves whose last event is before `time`, and then refuses windows that may
-    /// reach events before `time`. A leaf with later events, too, is kept as a whole.
+    /// Drops events before `time`, and then refuses windows that reach one of them. Says whether
+    /// any went.
+    ///
+    /// * The last event of all stays: a key that has events stays known.
+    /// * A timeline that is one leaf keeps no other event before `time`. Of a larger one whole
+    ///   leaves are dropped: one with a later event, or with the last, is kept as it is.
     ///
     /// Leaves may be stubs. Inner nodes may not: if one that has events before `time` is a stub,
     /// so that it is not known which nodes are below it, nothing changes and `NotLoaded` says what
@@ -15,33 +21,27 @@ impl Timeline {
     /// # Errors
     ///
     /// `NotLoaded` or `ReadOnly`.
-    pub fn forget_before(&mut self, time: i64) -> Result<(), Error> {
+    pub fn forget_before(&mut self, time: i64) -> Result<bool, Error> {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
-        let Some(root) = &mut self.root else { return Ok(()) };
-        check(root, time)?;
-        let all = root.last().0 < time;
-        let mut removed = Vec::new();
-        let some = match root {
-            Node::Inner(inner) if all => {
-                inner.drop_first(inner.nodes.len(), &mut removed);
-                true
-            }
-            Node::Inner(inner) => inner.forget(time, &mut removed),
-            Node::Leaf(_) | Node::Stub => all,
+        let Some(root) = &mut self.root else { return Ok(false) };
+        let first_kept = root.last().min((time, 0));
+        check(root, first_kept)?;
+        let mut gone = match root {
+            Node::Inner(inner) => inner.forget(first_kept, &mut self.removed),
+            Node::Leaf(_) | Node::Stub => None,
         };
-        if !some {
-            return Ok(());
+        if gone.is_some() {
+            self.lower_root();
         }
-        if all {
-            self.root = None;
+        if let Some(Node::Leaf(chunk)) = &mut self.root {
+            gone = forget_rows(chunk, time).or(gone);
         }
-        self.removed.append(&mut removed);
-        self.kept_from = self.kept_from.max(time);
+        let Some(last_gone) = gone else { return Ok(false) };
+        self.kept_from = self.kept_from.max(last_gone + 1);
         self.changed = true;
-        self.lower_root();
-        Ok(())
+        Ok(true)
     }
 
     /// Makes the only child of the root the root. A stub has to stay where it is.
@@ -56,40 +56,49 @@ impl Timeline {
     }
 }
 
-/// Fails if there is an inner node with events before `time` that is not loaded.
-fn check(node: &Node, time: i64) -> Result<(), Error> {
+/// Fails if there is an inner node with events before `first_kept` that is not loaded.
+fn check(node: &Node, first_kept: Order) -> Result<(), Error> {
     let Node::Inner(inner) = node else { return Ok(()) };
-    let first = inner.lasts.partition_point(|last| last.0 < time);
-    // That which the time lies in may begin before it.
+    let first = inner.lasts.partition_point(|last| *last < first_kept);
+    // The child that ends after it may begin before it.
     for (child, node) in inner.nodes.iter().enumerate().take(first + 1) {
         if let Node::Stub = node
             && inner.level > 1
         {
-            return Err(Error::NotLoaded { from: i64::MIN, to: time.max(inner.lasts[child].0) });
+            let to = first_kept.0.max(inner.lasts[child].0);
+            return Err(Error::NotLoaded { from: i64::MIN, to });
         }
-        check(node, time)?;
+        check(node, first_kept)?;
     }
     Ok(())
 }
 
+/// Drops the rows before `time`, but for the chunk's last; returns the time of the last that went.
+fn forget_rows(chunk: &mut Chunk, time: i64) -> Option<i64> {
+    let rows = chunk.partition(|row| row < time).min(chunk.len().saturating_sub(1));
+    let last_gone = chunk.time(rows.checked_sub(1)?)?;
+    chunk.drop_first(rows);
+    Some(last_gone)
+}
+
 impl Inner {
-    /// Drops what ends before `time`, which is not all; says whether that is anything.
-    fn forget(&mut self, time: i64, removed: &mut Vec<u32>) -> bool {
-        let whole = self.lasts.partition_point(|last| last.0 < time);
+    /// Drops the leaves that end before `first_kept`, which are not all; returns the time of the
+    /// last event that went.
+    fn forget(&mut self, first_kept: Order, removed: &mut Vec<u32>) -> Option<i64> {
+        let whole = self.lasts.partition_point(|last| *last < first_kept);
+        let gone = whole.checked_sub(1).map(|child| self.lasts[child].0);
         self.drop_first(whole, removed);
-        let Some(Node::Inner(first)) = self.nodes.first_mut() else { return whole > 0 };
-        let inside = first.forget(time, removed);
-        if inside {
-            self.rows[0] = first.rows.iter().sum();
-            self.stored[0].changed = true;
-            let below = first.states.iter();
-            for (states, below) in self.states.iter_mut().zip(below) {
-                if let (Some(states), Some(below)) = (states, below) {
-                    states.replace(0, super::summaries::Below::States(&**below));
-                }
+        let Some(Node::Inner(first)) = self.nodes.first_mut() else { return gone };
+        let Some(inside) = first.forget(first_kept, removed) else { return gone };
+        self.rows[0] = first.rows.iter().sum();
+        self.stored[0].changed = true;
+        let below = first.states.iter();
+        for (states, below) in self.states.iter_mut().zip(below) {
+            if let (Some(states), Some(below)) = (states, below) {
+                states.replace(0, Below::States(&**below));
             }
         }
-        whole > 0 || inside
+        Some(inside)
     }
 
     /// Drops the first children and all below them.

@@ -90,20 +90,18 @@ impl Timeline {
     /// # Errors
     ///
     /// `ReadOnly`; or `Internal` if all ids are used, and then the timeline is lost.
-    pub fn take_changes(&mut self, layout: &Layout) -> Result<(Vec<NodeImage>, Vec<u32>), Error> {
+    pub fn take_changes(&mut self, _layout: &Layout) -> Result<(Vec<NodeImage>, Vec<u32>), Error> {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
         let mut images = Vec::new();
-        if self.changed {
-            if let Some(Node::Inner(root)) = &mut self.root {
-                store_children(root, &mut self.next_id, &mut images)?;
+        if self.changed
+            && let Some(root) = &mut self.root
+        {
+            if let Node::Inner(inner) = root {
+                store_children(inner, &mut self.next_id, &mut images)?;
             }
-            let head = Some((self.next_id, self.kept_from));
-            images.push(match &self.root {
-                Some(root) => image_of(0, root, head),
-                None => image_of(0, &Node::Leaf(Chunk::new(layout.columns())), head),
-            });
+            images.push(image_of(0, root, Some((self.next_id, self.kept_from))));
         }
         self.changed = false;
         Ok((images, std::mem::take(&mut self.removed)))

@@ -149,8 +149,7 @@ fn insert_row(chunk: &mut Chunk, event: &Arrival<'_>) -> Option<Chunk> {
         chunk.insert(event.order, event.cells);
         return None;
     }
-    let mut upper =
-        if event.appended { Chunk::new(event.layout.columns()) } else { chunk.split_off() };
+    let mut upper = if event.appended { Chunk::new(event.layout.columns()) } else { chunk.split() };
     let goes_up = event.appended || event.order >= chunk.last_order();
     let place = if goes_up { &mut upper } else { chunk };
     place.insert(event.order, event.cells);

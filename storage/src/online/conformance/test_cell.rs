@@ -1,6 +1,9 @@
 //! A small cell of the model that stores know: events with amounts, in leaves of four below nodes
 //! of four, with a sum for every child. And the same by hand: [`expected`].
 
+#[path = "test_cell/forget.rs"]
+mod forget;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use asofdb_storage::online::{Cell, CellError, Entry, Look, Node, Place, TailLimit};
@@ -90,6 +93,25 @@ struct Child {
 enum Held {
     Leaf(Vec<Event>),
     Inner(Vec<Child>),
+}
+
+impl Held {
+    /// What a parent knows of the node.
+    fn as_child(&self, id: u32) -> Child {
+        match self {
+            Held::Leaf(events) => {
+                let last = events.last().map_or((0, 0), |e| (e.time, e.position));
+                let entry = Entry { last, rows: events.len() as u64, child: id };
+                Child { entry, sum: events.iter().map(|e| e.amount).sum() }
+            }
+            Held::Inner(children) => {
+                let last = children.last().map_or((0, 0), |child| child.entry.last);
+                let rows = children.iter().map(|child| child.entry.rows).sum();
+                let entry = Entry { last, rows, child: id };
+                Child { entry, sum: children.iter().map(|child| child.sum).sum() }
+            }
+        }
+    }
 }
 
 /// The cell.
@@ -291,19 +313,7 @@ impl TestCell {
     fn put(&mut self, node: Held) -> Child {
         let id = self.next;
         self.next += 1;
-        let child = match &node {
-            Held::Leaf(events) => {
-                let last = events.last().map_or((0, 0), |e| (e.time, e.position));
-                let entry = Entry { last, rows: events.len() as u64, child: id };
-                Child { entry, sum: events.iter().map(|e| e.amount).sum() }
-            }
-            Held::Inner(children) => {
-                let last = children.last().map_or((0, 0), |child| child.entry.last);
-                let rows = children.iter().map(|child| child.entry.rows).sum();
-                let entry = Entry { last, rows, child: id };
-                Child { entry, sum: children.iter().map(|child| child.sum).sum() }
-            }
-        };
+        let child = node.as_child(id);
         self.nodes.insert(id, node);
         self.changed.insert(id);
         child
@@ -380,6 +390,17 @@ impl Cell for TestCell {
             return Ok(());
         }
         events.into_iter().try_for_each(|event| self.insert(schema, event))
+    }
+
+    fn forget_before(&mut self, _: &Schema, time: i64) -> Result<bool, CellError> {
+        self.forget(time)
+    }
+
+    fn earliest(_: &Schema, want: &Want) -> i64 {
+        match *want {
+            Want::Between(from, _) | Want::Each(from, _) => from,
+            _ => i64::MIN,
+        }
     }
 
     fn tail_limit(schema: &Schema) -> TailLimit {

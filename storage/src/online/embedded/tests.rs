@@ -41,6 +41,10 @@ fn a_cell_is_created_once_and_then_changed() {
     assert_eq!(get(store, 1, b"k"), Some(103));
     assert!(!store.create_space(1).unwrap(), "an existing space is left as it is");
     assert_eq!(get(store, 1, b"k"), Some(103));
+    for key in [b"k", b"l"] {
+        store.update_present(1, key, &mut |cell| *cell += 1).unwrap();
+    }
+    assert_eq!((get(store, 1, b"k"), get(store, 1, b"l")), (Some(104), None));
 }
 
 #[test]

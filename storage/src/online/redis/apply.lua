@@ -12,7 +12,7 @@ local function less(a, b)
 end
 
 local witness = redis.call('HGET', KEYS[1], '')
-if not witness or #witness ~= 42 or string.sub(witness, 1, 17) ~= '\1' .. ARGV[1] then
+if not witness or #witness ~= 50 or string.sub(witness, 1, 17) ~= '\2' .. ARGV[1] then
   return {'LOST'}
 end
 local epoch = string.sub(witness, 18, 25)
@@ -40,7 +40,7 @@ for first = 7, #ARGV, 2 * step do
   for i = 1, #keys do
     local bytes = ARGV[first + 2 * i - 1]
     local root = roots[i]
-    if root then root = root .. bytes else root = '\1\0\0\0\0' .. bytes end
+    if root then root = root .. bytes else root = '\2\0\0\0\0' .. bytes end
     values[2 * i - 1] = keys[i]
     values[2 * i] = root
     if #root - 5 - unpack_u32('>I4', root, 2) > limit then
@@ -54,7 +54,7 @@ end
 if live then
   witness = string.sub(witness, 1, 26) .. ARGV[5] .. string.sub(witness, 35)
 else
-  witness = string.sub(witness, 1, 34) .. ARGV[5]
+  witness = string.sub(witness, 1, 34) .. ARGV[5] .. string.sub(witness, 43)
 end
 redis.call('HSET', KEYS[1], '', witness)
 for i = 1, #fields do redis.call('HSET', KEYS[1], unpack(fields[i])) end

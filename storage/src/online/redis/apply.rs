@@ -112,7 +112,7 @@ impl<C: Cell> Redis<C> {
             }
             Lane::Fill { sequence } => progress.fill_next = progress.fill_next.max(sequence + 1),
         }
-        self.fold_all(space, long).await?;
+        self.fold_all(space, &progress, long).await?;
         if lost.is_empty() {
             Ok(())
         } else {

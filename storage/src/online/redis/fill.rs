@@ -2,7 +2,7 @@
 
 use super::Redis;
 use super::layout::Witness;
-use super::script::{Call, Code};
+use super::script::Call;
 use super::space::{FILL_BATCHES, Progress, ShardProgress, Space};
 use super::witness::{Change, Changed};
 use super::writer::{array, random, unexpected};
@@ -47,10 +47,8 @@ impl<C: Cell> Redis<C> {
         space: &Space<C>,
     ) -> Result<Vec<Coverage>, Error> {
         let shards = 0..self.names.shards();
-        let args = || vec![b"0".to_vec(), b"0".to_vec()];
-        let calls: Vec<Call> = shards
-            .map(|shard| Call::script(Code::Keys, self.shard_keys(space.id, shard), args()))
-            .collect();
+        let calls: Vec<Call> =
+            shards.map(|shard| self.page(space, shard, (b"0".to_vec(), 0))).collect();
         let mut coverage = Vec::with_capacity(calls.len());
         for answer in self.reads.run(&calls).await? {
             let value = answer.map_err(|failure| failure.into_error())?;

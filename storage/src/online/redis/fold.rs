@@ -16,7 +16,7 @@ use super::Redis;
 use super::layout::{self, Root};
 use super::lookup::Found;
 use super::script::{Call, Code};
-use super::space::Space;
+use super::space::{Progress, Space};
 use super::witness::number;
 use super::writer::{array, text, unexpected};
 use crate::error::Error;
@@ -31,6 +31,22 @@ pub(super) struct Long {
     pub(super) root: Bytes,
 }
 
+/// A cell to be written back.
+pub(super) struct Fold<'a, C> {
+    pub(super) key: &'a [u8],
+    /// The cell as it was read.
+    pub(super) root: &'a Root,
+    /// The cell as it is to be.
+    pub(super) cell: C,
+    /// How much of the tail is in it.
+    pub(super) tail_bytes: usize,
+    /// What the shard's witness says of its fill: in another one the fold does nothing.
+    pub(super) fill: u64,
+    /// The cell may have forgotten what is before it. If the shard's witness does not say so, too,
+    /// the fold does nothing.
+    pub(super) kept_from: i64,
+}
+
 impl<C: Cell> Redis<C> {
     /// Folds cells, each given with its shard.
     ///
@@ -39,10 +55,11 @@ impl<C: Cell> Redis<C> {
     pub(super) async fn fold_all(
         &self,
         space: &Space<C>,
+        progress: &Progress,
         long: Vec<(u32, Long)>,
     ) -> Result<(), Error> {
         for cells in long.chunks(AT_ONCE) {
-            match self.fold(space, cells).await {
+            match self.fold(space, progress, cells).await {
                 Err(error @ Error::StateFenced { .. }) => return Err(error),
                 Err(error) => {
                     tracing::warn!(space = space.id, %error, "cells could not be folded");
@@ -54,7 +71,12 @@ impl<C: Cell> Redis<C> {
         Ok(())
     }
 
-    async fn fold(&self, space: &Space<C>, cells: &[(u32, Long)]) -> Result<(), Error> {
+    async fn fold(
+        &self,
+        space: &Space<C>,
+        progress: &Progress,
+        cells: &[(u32, Long)],
+    ) -> Result<(), Error> {
         let in_cell = |source: CellError| Error::Cell { space: space.id, source };
         let roots = cells.iter().map(|(_, cell)| Root::decode(&cell.root));
         let roots: Vec<Root> = roots.collect::<Result<_, _>>().map_err(in_cell)?;
@@ -63,8 +85,7 @@ impl<C: Cell> Redis<C> {
             let mut places = C::paths_of(&space.schema, &root.tail).map_err(in_cell)?;
             // In order, all events of a leaf take one way.
             places.sort_by_key(order);
-            let args = vec![layout::places_value(&places), b"1".to_vec(), cell.key.clone()];
-            calls.push(Call::script(Code::Lookup, self.shard_keys(space.id, *shard), args));
+            calls.push(self.find(space, *shard, &[&cell.key], &places));
         }
         let mut folds = Vec::with_capacity(cells.len());
         for (((shard, cell), root), answer) in
@@ -74,51 +95,66 @@ impl<C: Cell> Redis<C> {
             let Some(found) = answer.and_then(|(_, mut cells)| cells.pop()) else {
                 return Err(unexpected(&Value::Nil));
             };
-            let args = self.fold_args(space, cell, root, &found).map_err(in_cell)?;
-            folds.push(Call::script(Code::Fold, self.shard_keys(space.id, *shard), args));
+            let mut loaded = found.load::<C>(&space.schema, root).map_err(in_cell)?;
+            loaded.apply_encoded(&space.schema, &root.tail, false).map_err(in_cell)?;
+            let fold = Fold {
+                key: &cell.key,
+                root,
+                cell: loaded,
+                tail_bytes: root.tail.len(),
+                fill: progress.shard(*shard).map_or(0, |shard| shard.fill),
+                kept_from: i64::MIN,
+            };
+            folds.push(self.fold_call(space, *shard, fold)?);
         }
         drop(calls);
         for answer in self.writes.run(&folds).await? {
-            let value = answer.map_err(|failure| failure.into_error())?;
-            let fields = array(&value)?;
-            if let ("FENCED", [_, epoch]) = (text(&fields[0])?.as_str(), fields) {
-                return Err(self.fenced(number(epoch)?));
-            }
+            self.folded(&answer.map_err(|failure| failure.into_error())?)?;
         }
         Ok(())
     }
 
-    /// The fold of one cell as `fold.lua` takes it.
-    fn fold_args(
+    /// The call of `fold.lua` for one cell.
+    pub(super) fn fold_call(
         &self,
         space: &Space<C>,
-        cell: &Long,
-        root: &Root,
-        found: &Found,
-    ) -> Result<Vec<Vec<u8>>, CellError> {
-        let writing = self.writing().map_err(|error| CellError(Box::new(error)))?;
-        let schema: &C::Schema = &space.schema;
-        let mut loaded = found.load::<C>(schema, root)?;
-        loaded.apply_encoded(schema, &root.tail, false)?;
-        let (changed, removed) = loaded.take_changes(schema)?;
+        shard: u32,
+        mut fold: Fold<'_, C>,
+    ) -> Result<Call, Error> {
+        let in_cell = |source: CellError| Error::Cell { space: space.id, source };
+        let writing = self.writing()?;
+        let Fold { key, root, .. } = fold;
+        let (changed, removed) = fold.cell.take_changes(&space.schema).map_err(in_cell)?;
         let folds = root.folds.wrapping_add(1);
         let top = changed.iter().find(|node| node.id == 0);
-        let tree = top.map_or_else(|| Ok(root.tree.to_vec()), layout::node_value)?;
+        let tree = top.map_or_else(|| Ok(root.tree.to_vec()), layout::node_value);
+        let head = tree.and_then(|tree| layout::root_head(folds, &tree)).map_err(in_cell)?;
         let mut args = vec![
             writing.generation.to_vec(),
             writing.epoch.to_be_bytes().to_vec(),
-            cell.key.clone(),
+            fold.fill.to_be_bytes()[..4].to_vec(),
+            layout::biased(fold.kept_from).to_vec(),
+            key.to_vec(),
             root.folds.to_be_bytes().to_vec(),
-            root.tail.len().to_string().into_bytes(),
-            layout::root_head(folds, &tree)?,
+            fold.tail_bytes.to_string().into_bytes(),
+            head,
             removed.len().to_string().into_bytes(),
         ];
-        args.extend(removed.iter().map(|&id| layout::node_field(&cell.key, id)));
+        args.extend(removed.iter().map(|&id| layout::node_field(key, id)));
         for node in changed.iter().filter(|node| node.id != 0) {
-            args.push(layout::node_field(&cell.key, node.id));
-            args.push(layout::node_value(node)?);
+            args.push(layout::node_field(key, node.id));
+            args.push(layout::node_value(node).map_err(in_cell)?);
         }
-        Ok(args)
+        Ok(Call::script(Code::Fold, self.shard_keys(space.id, shard), args))
+    }
+
+    /// Whether a fold is in, by the answer of `fold.lua`.
+    pub(super) fn folded(&self, answer: &Value) -> Result<bool, Error> {
+        match array(answer)? {
+            [_, epoch] => Err(self.fenced(number(epoch)?)),
+            [done] => Ok(matches!(text(done)?.as_str(), "OK" | "DONE")),
+            _ => Err(unexpected(answer)),
+        }
     }
 }
 

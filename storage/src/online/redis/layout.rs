@@ -16,9 +16,9 @@ use bytes::Bytes;
 use crate::online::cell::{CellError, Entry, Node, Place};
 
 /// The version of all of this; another one is refused.
-pub(super) const FORMAT: u8 = 1;
+pub(super) const FORMAT: u8 = 2;
 /// The bytes of a witness.
-pub(super) const WITNESS_BYTES: usize = 42;
+pub(super) const WITNESS_BYTES: usize = 50;
 /// The bytes of an entry: last time, last position, rows, child.
 const ENTRY_BYTES: usize = 28;
 /// The bytes of a root before its tree, and with the fold counter that a tree begins with.
@@ -80,6 +80,7 @@ impl Names {
 /// | 25 | 0 filling, 1 ready |
 /// | 26..34 | position |
 /// | 34..42 | u32 which fill, u32 number of its next batch |
+/// | 42..50 | the time before which events may be forgotten |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Witness {
     pub(super) generation: Generation,
@@ -87,6 +88,8 @@ pub(super) struct Witness {
     pub(super) ready: bool,
     pub(super) position: u64,
     pub(super) fill: u64,
+    /// `i64::MIN` if nothing is forgotten.
+    pub(super) kept_from: i64,
 }
 
 impl Witness {
@@ -101,6 +104,7 @@ impl Witness {
             ready: bytes[25] == 1,
             position: read_u64(bytes, 26)?,
             fill: read_u64(bytes, 34)?,
+            kept_from: unbiased(read_u64(bytes, 42)?),
         })
     }
 
@@ -112,6 +116,7 @@ impl Witness {
         out.push(u8::from(self.ready));
         out.extend_from_slice(&self.position.to_be_bytes());
         out.extend_from_slice(&self.fill.to_be_bytes());
+        out.extend_from_slice(&biased(self.kept_from));
         out
     }
 }
@@ -235,7 +240,7 @@ pub(super) fn places_value(places: &[Place]) -> Vec<u8> {
     out
 }
 
-fn biased(time: i64) -> [u8; 8] {
+pub(super) fn biased(time: i64) -> [u8; 8] {
     ((time as u64) ^ (1 << 63)).to_be_bytes()
 }
 
@@ -263,6 +268,7 @@ mod tests {
             ready: true,
             position: 1 << 40,
             fill: 7,
+            kept_from: -9,
         };
         let bytes = witness.encode();
         assert_eq!(Witness::decode(&bytes), Some(witness));
@@ -298,20 +304,22 @@ mod tests {
         assert_eq!(names.shard_of(b"123456789"), 0xe306_9283 % 64, "CRC32C's check value");
     }
 
-    /// What version 1 writes, byte by byte. A change of it is a new version.
+    /// What version 2 writes, byte by byte. A change of it is a new version.
     #[test]
     fn the_format_is_what_it_was() {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let (generation, kept_from) = ([0xab; 16], -1);
         let witness =
-            Witness { generation: [0xab; 16], epoch: 2, ready: true, position: 3, fill: 4 };
-        let expected = format!("01{}{:016x}01{:016x}{:016x}", "ab".repeat(16), 2, 3, 4);
+            Witness { generation, epoch: 2, ready: true, position: 3, fill: 4, kept_from };
+        let kept_from = "7fffffffffffffff";
+        let expected = format!("02{}{:016x}01{:016x}{:016x}{kept_from}", "ab".repeat(16), 2, 3, 4);
         assert_eq!(hex(&witness.encode()), expected);
         let entries = vec![Entry { last: (-1, 5), rows: 6, child: 7 }];
         let node = Node { id: 0, entries, body: Bytes::from_static(b"\xee") };
         let tree = node_value(&node).unwrap();
-        let expected = format!("0100017fffffffffffffff{:016x}{:016x}{:08x}ee", 5, 6, 7);
+        let expected = format!("0200017fffffffffffffff{:016x}{:016x}{:08x}ee", 5, 6, 7);
         assert_eq!(hex(&tree), expected);
-        assert_eq!(hex(&root_head(8, b"\xcc").unwrap()), "010000000500000008cc");
+        assert_eq!(hex(&root_head(8, b"\xcc").unwrap()), "020000000500000008cc");
         assert_eq!(hex(&node_field(b"\xdd", 9)), "00000001dd00000009");
         let places = [
             Place::At { time: 0, after: true },

@@ -18,20 +18,44 @@ use super::script::{Call, Code};
 use super::space::Space;
 use super::writer::{array, text, unexpected};
 use crate::error::Error;
-use crate::online::cell::{Cell, CellError, Look, Place};
+use crate::online::cell::{Cell, CellError, Look, Node, Place};
 
 /// How often a reader may ask for more of a cell.
 const ROUNDS: usize = 16;
 /// Keys of one call; others wait for Redis meanwhile.
 const KEYS_IN_CALL: usize = 256;
 /// Keys that one step through a shard asks for.
-const KEYS_AT_ONCE: &[u8] = b"1000";
+const KEYS_AT_ONCE: u32 = 1000;
 
 /// A cell as it was found: its root, if it exists, and some of its nodes.
 #[derive(Debug)]
 pub(super) struct Found {
     root: Option<Bytes>,
     nodes: HashMap<u32, Bytes>,
+}
+
+/// Some keys of a shard.
+pub(super) struct Page {
+    witness: Value,
+    pub(super) keys: Vec<Vec<u8>>,
+    /// Where the next page begins; `0` if this is the last.
+    pub(super) next: Vec<u8>,
+}
+
+impl Page {
+    /// Reads the answer of `keys.lua`.
+    pub(super) fn of_answer(value: Value) -> Result<Page, Error> {
+        let Value::Array(fields) = value else { return Err(unexpected(&value)) };
+        let Ok([witness, _, cursor, Value::Array(fields)]) = <[Value; 4]>::try_from(fields) else {
+            return Err(unexpected(&Value::Nil));
+        };
+        let mut keys = Vec::with_capacity(fields.len());
+        for field in fields {
+            let Value::BulkString(key) = field else { return Err(unexpected(&field)) };
+            keys.push(key);
+        }
+        Ok(Page { witness, keys, next: text(&cursor)?.into_bytes() })
+    }
 }
 
 /// What is asked of one shard: cells by their index, and the places of all of them.
@@ -66,8 +90,18 @@ impl Found {
     }
 
     /// Whether a node is gone that another names: somebody deleted it.
-    fn is_damaged(&self) -> bool {
+    pub(super) fn is_damaged(&self) -> bool {
         self.nodes.values().any(Bytes::is_empty)
+    }
+
+    /// The cell's root; `None` if there is no cell.
+    pub(super) fn root(&self) -> Result<Option<Root>, CellError> {
+        self.root.as_ref().map(Root::decode).transpose()
+    }
+
+    /// A node besides the root; `None` if it was not on a way.
+    pub(super) fn node(&self, id: u32) -> Result<Option<Node>, CellError> {
+        self.nodes.get(&id).map(|value| layout::decode_node(id, value)).transpose()
     }
 
     /// The cell's tree, as far as it was found, without the tail.
@@ -76,7 +110,7 @@ impl Found {
         let mut fetch = |id: u32| {
             let node = match id {
                 0 => root.node(),
-                id => self.nodes.get(&id).map(|value| layout::decode_node(id, value)).transpose(),
+                id => self.node(id),
             };
             node.unwrap_or_else(|error| {
                 damage = Some(error);
@@ -92,8 +126,7 @@ impl Found {
 
     /// The cell with its tail, to be read.
     fn cell<C: Cell>(&self, schema: &C::Schema) -> Result<Option<C>, CellError> {
-        let Some(root) = &self.root else { return Ok(None) };
-        let root = Root::decode(root)?;
+        let Some(root) = self.root()? else { return Ok(None) };
         let mut cell = self.load::<C>(schema, &root)?;
         cell.apply_encoded(schema, &root.tail, true)?;
         Ok(Some(cell))
@@ -109,6 +142,7 @@ impl<C: Cell> Redis<C> {
         look: &mut (dyn for<'a> FnMut(usize, Option<&'a C>) -> Look + Send),
     ) -> Result<(), Error> {
         let first = C::places(&space.schema, want, C::tail_limit(&space.schema).rows);
+        let earliest = C::earliest(&space.schema, want);
         let mut asked = self.by_shard(keys, &first);
         let mut more: HashMap<usize, Vec<Place>> = HashMap::new();
         for _ in 0..ROUNDS {
@@ -125,7 +159,10 @@ impl<C: Cell> Redis<C> {
             }
             let mut again = Vec::new();
             for ((asked, seen), (witness, cells)) in asked.iter().zip(seen).zip(shards) {
-                self.believe(space, asked.shard, &witness, seen).await?;
+                let before = self.believe(space, asked.shard, &witness, seen).await?;
+                if earliest < before {
+                    return Err(Error::StateForgotten { space: space.id, before });
+                }
                 if cells.len() != asked.indexes.len() {
                     return Err(unexpected(&witness));
                 }
@@ -189,6 +226,19 @@ impl<C: Cell> Redis<C> {
         Call::Script { code: Code::Lookup, keys: names.collect(), args }
     }
 
+    /// The call for some cells of one shard, and for the nodes on the ways to places in each.
+    pub(super) fn find(
+        &self,
+        space: &Space<C>,
+        shard: u32,
+        keys: &[&[u8]],
+        places: &[Place],
+    ) -> Call {
+        let mut args = vec![layout::places_value(places), keys.len().to_string().into_bytes()];
+        args.extend(keys.iter().map(|key| key.to_vec()));
+        Call::script(Code::Lookup, self.shard_keys(space.id, shard), args)
+    }
+
     pub(super) async fn visit_keys(
         &self,
         space: &Space<C>,
@@ -200,20 +250,15 @@ impl<C: Cell> Redis<C> {
             let mut cursor = b"0".to_vec();
             loop {
                 let seen = space.seen(shard);
-                let args = vec![cursor, KEYS_AT_ONCE.to_vec()];
-                let call = Call::script(Code::Keys, self.shard_keys(space.id, shard), args);
-                let Value::Array(mut fields) = self.reads.call(call).await? else {
-                    return Err(unexpected(&Value::Nil));
-                };
-                let keys = fields.pop().unwrap_or(Value::Nil);
-                self.believe(space, shard, fields.first().unwrap_or(&Value::Nil), seen).await?;
-                for key in array(&keys)? {
-                    let Value::BulkString(key) = key else { return Err(unexpected(key)) };
+                let call = self.page(space, shard, (cursor, KEYS_AT_ONCE));
+                let page = Page::of_answer(self.reads.call(call).await?)?;
+                self.believe(space, shard, &page.witness, seen).await?;
+                for key in page.keys {
                     if visited.insert(key.clone()) {
-                        visit(key);
+                        visit(&key);
                     }
                 }
-                cursor = text(fields.get(2).unwrap_or(&Value::Nil))?.into_bytes();
+                cursor = page.next;
                 if cursor == b"0" {
                     break;
                 }
@@ -222,12 +267,16 @@ impl<C: Cell> Redis<C> {
         Ok(())
     }
 
+    /// The call for some keys of a shard, from a cursor on.
+    pub(super) fn page(&self, space: &Space<C>, shard: u32, (from, keys): (Vec<u8>, u32)) -> Call {
+        let args = vec![from, keys.to_string().into_bytes()];
+        Call::script(Code::Keys, self.shard_keys(space.id, shard), args)
+    }
+
     pub(super) async fn count_keys(&self, space: &Space<C>) -> Result<u64, Error> {
         let shards: Vec<u32> = (0..self.names.shards()).collect();
         let seen: Vec<u64> = shards.iter().map(|&shard| space.seen(shard)).collect();
-        let args = || vec![b"0".to_vec(), b"0".to_vec()];
-        let call =
-            |&shard: &u32| Call::script(Code::Keys, self.shard_keys(space.id, shard), args());
+        let call = |&shard: &u32| self.page(space, shard, (b"0".to_vec(), 0));
         let calls: Vec<Call> = shards.iter().map(call).collect();
         let mut total = 0;
         for ((shard, seen), answer) in shards.iter().zip(seen).zip(self.reads.run(&calls).await?) {

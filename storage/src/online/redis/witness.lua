@@ -4,6 +4,7 @@
 --   stamp             the writer's epoch becomes the shard's
 --   reset, witness    nothing is left but this witness
 --   ready, fill       a shard that has all fill batches before `fill` becomes ready
+--   forget, time      a shard that is ready may forget events before `time`
 --   drop              nothing is left
 -- Reply: {OK, witness}; {LOST}; {FENCED, epoch}; {GAP, state, fill}.
 local function less(a, b)
@@ -14,7 +15,7 @@ end
 
 local what = ARGV[1]
 local witness = redis.call('HGET', KEYS[1], '')
-local ours = witness and #witness == 42 and string.sub(witness, 1, 17) == '\1' .. ARGV[2]
+local ours = witness and #witness == 50 and string.sub(witness, 1, 17) == '\2' .. ARGV[2]
 if ours then
   local epoch = string.sub(witness, 18, 25)
   if less(ARGV[3], epoch) then return {'FENCED', epoch} end
@@ -36,6 +37,8 @@ if what == 'ready' and state == '\0' then
   end
   state = '\1'
 end
-local new = string.sub(witness, 1, 17) .. ARGV[3] .. state .. string.sub(witness, 27)
+local kept_from = string.sub(witness, 43)
+if what == 'forget' and state == '\1' and less(kept_from, ARGV[4]) then kept_from = ARGV[4] end
+local new = string.sub(witness, 1, 17) .. ARGV[3] .. state .. string.sub(witness, 27, 42) .. kept_from
 if new ~= witness then redis.call('HSET', KEYS[1], '', new) end
 return {'OK', new}

@@ -3,7 +3,7 @@
 use redis::Value;
 
 use super::Redis;
-use super::layout::{Generation, Witness};
+use super::layout::{Generation, Witness, biased};
 use super::script::{Call, Code};
 use super::space::Space;
 use super::writer::{array, text, unexpected};
@@ -18,6 +18,8 @@ pub(super) enum Change {
     Reset { position: u64, fill: u64 },
     /// A shard that has the fill batches before this one becomes ready.
     Ready(u64),
+    /// A shard that is ready may forget events before a time.
+    Forget(i64),
     /// Nothing is left.
     Drop,
 }
@@ -66,6 +68,7 @@ impl<C: Cell> Redis<C> {
             Change::Stamp => b"stamp",
             Change::Reset { .. } => b"reset",
             Change::Ready(_) => b"ready",
+            Change::Forget(_) => b"forget",
             Change::Drop => b"drop",
         };
         let mut args =
@@ -73,10 +76,12 @@ impl<C: Cell> Redis<C> {
         match *change {
             Change::Reset { position, fill } => {
                 let (generation, epoch) = (writing.generation, writing.epoch);
-                let witness = Witness { generation, epoch, ready: false, position, fill };
+                let (ready, kept_from) = (false, i64::MIN);
+                let witness = Witness { generation, epoch, ready, position, fill, kept_from };
                 args.push(witness.encode());
             }
             Change::Ready(fill) => args.push(fill.to_be_bytes().to_vec()),
+            Change::Forget(time) => args.push(biased(time).to_vec()),
             Change::Stamp | Change::Drop => {}
         }
         Ok(Call::script(Code::Witness, self.shard_keys(space, shard), args))
@@ -103,13 +108,15 @@ impl<C: Cell> Redis<C> {
 
     /// Believes a witness that came with cells, or says why they cannot be read. `seen` is what
     /// [`Space::seen`] said before the call was made.
+    ///
+    /// Returns the time before which events may be forgotten.
     pub(super) async fn believe(
         &self,
         space: &Space<C>,
         shard: u32,
         witness: &Value,
         seen: u64,
-    ) -> Result<(), Error> {
+    ) -> Result<i64, Error> {
         let lost = || Error::StateLost { space: space.id, shards: vec![shard] };
         let Value::BulkString(bytes) = witness else { return Err(lost()) };
         let witness = Witness::decode(bytes).ok_or_else(lost)?;
@@ -124,7 +131,7 @@ impl<C: Cell> Redis<C> {
             return Err(Error::StateBehind { space: space.id, shard, position, seen });
         }
         space.raise_seen(shard, position);
-        Ok(())
+        Ok(witness.kept_from)
     }
 
     /// Whether a generation is the database's. A reader follows the record when it changes.
