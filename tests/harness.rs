@@ -5,9 +5,15 @@
 
 #[path = "harness/codec.rs"]
 pub mod codec;
+#[path = "harness/http_proxy.rs"]
+pub mod http_proxy;
+#[path = "harness/moto.rs"]
+pub mod moto;
 pub mod oracle;
 #[path = "harness/process.rs"]
 pub mod process;
+#[path = "harness/proxy.rs"]
+pub mod proxy;
 #[path = "harness/redis.rs"]
 pub mod redis;
 

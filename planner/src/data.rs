@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::UInt64Type;
 use asofdb_storage::{FileRef, Manifest};
 use parking_lot::RwLock;
 
@@ -14,7 +15,7 @@ const TAIL_BATCHES_MAX: usize = 64;
 pub struct DataSnapshot {
     /// Files of the history, which stay there as long as this does.
     pub files: Vec<FileRef>,
-    /// Committed rows that no file has yet, with their positions as the last column.
+    /// Committed rows that no file has yet, with their positions, which rise, as the last column.
     pub tail: Vec<RecordBatch>,
 }
 
@@ -64,30 +65,21 @@ impl SourceData {
         self.state.write().tail.push(batch);
     }
 
-    /// Shows the files that `manifest` has of source `id`, which have the same rows as those
-    /// before.
+    /// Shows the files that `manifest` has of source `id`, and drops the rows that are in them from
+    /// the tail.
     pub fn set_files(&self, manifest: &Manifest, id: u32) {
-        self.move_to_files(manifest, id, 0);
-    }
-
-    /// Shows the files of `manifest`, which have the first `rows` rows of the tail besides those
-    /// of the files before, and drops these rows from the tail.
-    pub fn move_to_files(&self, manifest: &Manifest, id: u32, rows: usize) {
         let mut state = self.state.write();
         state.files = manifest.files(id).to_vec();
         if let Some(time) = manifest.kept_from(id) {
             self.keep_from(time);
         }
-        let mut left = rows;
-        let mut kept = Vec::new();
-        for batch in state.tail.drain(..) {
-            let skip = left.min(batch.num_rows());
-            left -= skip;
-            if skip < batch.num_rows() {
-                kept.push(batch.slice(skip, batch.num_rows() - skip));
-            }
-        }
-        state.tail = kept;
+        state.tail.retain_mut(|batch| {
+            let column = batch.column(batch.num_columns() - 1);
+            let positions = column.as_primitive::<UInt64Type>().values();
+            let covered = positions.partition_point(|position| *position < manifest.covered);
+            *batch = batch.slice(covered, batch.num_rows() - covered);
+            batch.num_rows() > 0
+        });
     }
 
     fn merge_tail(&self) {

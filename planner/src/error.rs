@@ -231,7 +231,7 @@ impl Error {
 
     /// Whether online state lacks events that a read as of the past may need.
     pub(crate) fn is_forgotten(&self) -> bool {
-        false /*TODO*/
+        matches!(self, Error::Storage(asofdb_storage::Error::StateForgotten { .. }))
     }
 
     pub(crate) fn definition(message: impl Into<String>) -> Self {

@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::jobs::{JobKind, RunningJob};
 use crate::key::encode_row;
 use crate::source_table::merge_exec;
+use crate::statement::checkpoint::show_files;
 
 /// How far merging goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,12 @@ pub async fn merge_files(inner: &Arc<Inner>, source: &Arc<Source>, extent: Exten
     if source.connector != Connector::Log {
         return Ok(());
     }
-    let _one = inner.writing()?.merge.lock().await;
+    let writing = inner.writing()?;
+    let _one = writing.merge.lock().await;
+    {
+        let _turn = writing.checkpoint.lock().await;
+        show_files(inner, &[source]).await?;
+    }
     loop {
         let catalog = inner.catalog();
         let columns = sort_columns(&catalog, source);

@@ -14,8 +14,8 @@
 //! 4. A file that a manifest no longer names is deleted when nobody holds its [`FileRef`], or when
 //!    the history is opened: a reader of an older snapshot can finish.
 //!
-//! A history belongs to one database, which alone writes it: a second process that opens it in
-//! spite of that may get in the way of the first, but neither loses what it was told is stored.
+//! A history belongs to one database, which alone writes it: of two processes that open it in
+//! spite of that, the one that finds a manifest of the other writes no more.
 
 mod copy;
 mod manifest;
@@ -23,7 +23,7 @@ pub mod merge;
 mod target;
 mod writer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
@@ -68,12 +68,14 @@ struct Inner {
 }
 
 /// What only the writer needs to know.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct WriterState {
     /// The version of the stored manifest; `None` if none is stored.
     version: Option<UpdateVersion>,
     /// Whether a replacement failed so that the stored manifest must be read again first.
     unknown: bool,
+    /// What replacements of the present manifest without an answer wrote, or may yet write.
+    attempts: Vec<Manifest>,
     /// Files of failed replacements. A replacement that the store still has before it could yet
     /// name them; after the next one that succeeds it can not.
     unplaced: Vec<FileRef>,
@@ -152,7 +154,7 @@ impl History {
             prefix,
             database: database.to_owned(),
             current: RwLock::new(Arc::new(manifest)),
-            writer: Mutex::new(WriterState { version, unknown: false, unplaced: Vec::new() }),
+            writer: Mutex::new(WriterState { version, ..WriterState::default() }),
             retired: parking_lot::Mutex::default(),
             _lock: lock,
         };
@@ -170,7 +172,7 @@ impl History {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// As [`open`](Self::open); [`Error::ManifestConflict`] also if another process wrote before.
     pub async fn refresh(&self) -> Result<Arc<Manifest>, Error> {
         let _turn = self.write_turn().await?;
         Ok(self.manifest())
@@ -323,7 +325,7 @@ impl History {
         let data = below(&self.inner.prefix, DATA);
         let mut found = HashMap::new();
         for object in self.inner.target.list(&data).await? {
-            if is_ours(&object.location) {
+            if writer::is_ours(&object.location) {
                 found.insert(object.location, object.size);
             }
         }
@@ -400,6 +402,7 @@ impl History {
         let content = next.encode(path.as_ref())?;
         // Also if this future is dropped half-way the outcome is unknown.
         writer.unknown = true;
+        writer.attempts.push(next.clone());
         fail::fail_point!("history::replacing");
         let replaced = self.inner.target.replace(&path, content, writer.version.clone()).await;
         fail::fail_point!("history::replaced");
@@ -407,6 +410,7 @@ impl History {
             Ok(version) => {
                 writer.version = Some(version);
                 writer.unknown = false;
+                writer.attempts.clear();
                 self.retire(writer.unplaced.drain(..));
                 return Ok(self.show(next));
             }
@@ -415,7 +419,7 @@ impl History {
         // An answer may have been lost on its way: only the store knows what happened.
         let local = self.inner.target.local.is_some();
         let present = self.manifest();
-        let known = names(&present);
+        let known = present.paths();
         let new = next.all_files().filter(|file| !known.contains(file.path.as_str()));
         writer.unplaced.extend(new.cloned());
         if self.reload(writer).await.is_ok() && *self.manifest() == next && !local {
@@ -442,7 +446,7 @@ impl History {
                 *file = FileRef::clone(same);
             }
         }
-        let named = names(&next);
+        let named = next.paths();
         let gone = current.all_files().filter(|file| !named.contains(file.path.as_str()));
         self.retire(gone.cloned());
         let next = Arc::new(next);
@@ -450,10 +454,19 @@ impl History {
         next
     }
 
+    /// Makes the stored manifest the present one, if this process wrote it. Nothing is written
+    /// any more over that of another one: it knows nothing of the rows that this one has.
     async fn reload(&self, writer: &mut WriterState) -> Result<(), Error> {
         let inner = &self.inner;
         let (manifest, version) = load(&inner.target, &inner.prefix, &inner.database).await?;
-        let named = names(&manifest);
+        let present = self.manifest();
+        if writer.attempts.contains(&manifest) {
+            writer.attempts.clear();
+        } else if manifest != *present {
+            let path = below(&inner.prefix, MANIFEST).to_string();
+            return Err(Error::ManifestConflict { path, generation: present.generation });
+        }
+        let named = manifest.paths();
         writer.unplaced.retain(|file| !named.contains(file.path.as_str()));
         self.show(manifest);
         (writer.version, writer.unknown) = (version, false);
@@ -476,22 +489,6 @@ async fn load(
         return Err(Error::ForeignHistory { path, found: manifest.database, ours });
     }
     Ok((manifest, Some(version)))
-}
-
-/// The paths of the files of `manifest`.
-fn names(manifest: &Manifest) -> HashSet<&str> {
-    manifest.all_files().map(|file| file.path.as_str()).collect()
-}
-
-/// Whether a file's name is one that [`History::writer`] gives: what else is there stays.
-fn is_ours(location: &Path) -> bool {
-    let name = location.filename().unwrap_or_default();
-    let Some((generation, rest)) = name.split_once('-') else { return false };
-    let nonce = rest.strip_suffix(".tmp").unwrap_or(rest).strip_suffix(".parquet");
-    let is_number = |text: &str, length| {
-        text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-    };
-    is_number(generation, 10) && nonce.is_some_and(|nonce| is_number(nonce, 16))
 }
 
 /// The path of `name`, which may have several parts, below `prefix`.

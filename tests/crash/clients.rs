@@ -9,6 +9,7 @@ use futures::SinkExt;
 use rand::Rng;
 use rand::rngs::StdRng;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 /// Keys of the entity.
 pub const KEYS: i64 = 7;
@@ -58,7 +59,7 @@ pub async fn insert(client: Client, ledger: Shared, mut rng: StdRng) {
             })
             .collect();
         let sql = format!("INSERT INTO events VALUES {}", values.join(", "));
-        if !settle(&ledger, ids, client.batch_execute(&sql).await.is_ok()) {
+        if !settle(&ledger, ids, client.batch_execute(&sql).await) {
             return;
         }
     }
@@ -79,7 +80,7 @@ pub async fn copy(client: Client, ledger: Shared, mut rng: StdRng) {
             sink.send(Bytes::from(text)).await?;
             sink.as_mut().finish().await
         };
-        let done = sent.await.is_ok();
+        let done = sent.await.map(drop);
         if !settle(&ledger, ids, done) {
             return;
         }
@@ -91,7 +92,7 @@ pub async fn checkpoint(client: Client, ledger: Shared, mut rng: StdRng) {
     while !stopped(&ledger) {
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..80))).await;
         let statement = if rng.random_range(0..3) == 0 { "VACUUM" } else { "CHECKPOINT" };
-        if client.batch_execute(statement).await.is_err() {
+        if is_over(client.batch_execute(statement).await) {
             return;
         }
     }
@@ -103,13 +104,66 @@ pub async fn redefine(client: Client, ledger: Shared, mut rng: StdRng) {
                   SELECT count(v) OVER (RANGE UNBOUNDED PRECEDING) FROM events WHERE id >= 0";
     for statement in [create, "DROP FEATURE IF EXISTS extra ON things"].into_iter().cycle() {
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..80))).await;
-        if stopped(&ledger) || client.batch_execute(statement).await.is_err() {
+        if stopped(&ledger) || is_over(client.batch_execute(statement).await) {
             return;
         }
     }
 }
 
-fn settle(ledger: &Shared, ids: Vec<i64>, acknowledged: bool) -> bool {
+/// Reads features of a key until the connection breaks or it is told to stop.
+pub async fn look_up(client: Client, ledger: Shared, mut rng: StdRng) {
+    while !stopped(&ledger) {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(1..20))).await;
+        let key = rng.random_range(0..KEYS);
+        let sql = format!("SELECT n FROM things WHERE k = {key}");
+        if is_over(read_count(&client, &ledger, &sql, |id| id % KEYS == key).await) {
+            return;
+        }
+    }
+}
+
+/// Reads the events until the connection breaks or it is told to stop.
+pub async fn scan(client: Client, ledger: Shared, mut rng: StdRng) {
+    while !stopped(&ledger) {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(5..80))).await;
+        // The condition is true, but files' statistics do not say so.
+        let sql = "SELECT count(*) FROM events WHERE v * v >= 0";
+        if is_over(read_count(&client, &ledger, sql, |_| true).await) {
+            return;
+        }
+    }
+}
+
+/// Counts events with `sql`: it sees all that were acknowledged before, and none but those sent.
+async fn read_count(
+    client: &Client,
+    ledger: &Shared,
+    sql: &str,
+    counts: impl Fn(&i64) -> bool,
+) -> Result<(), tokio_postgres::Error> {
+    let count = |ids: &mut dyn Iterator<Item = i64>| ids.filter(&counts).count() as i64;
+    let least = count(&mut ledger.lock().expect("no panic").acknowledged.iter().copied());
+    let found: i64 = client.query_one(sql, &[]).await?.get(0);
+    let most = count(&mut (0..ledger.lock().expect("no panic").next_id));
+    assert!((least..=most).contains(&found), "{sql}: {found} is not from {least} to {most}");
+    Ok(())
+}
+
+/// Whether the connection is gone. A statement may fail for a while, and says so; ingest may not.
+fn is_over(result: Result<(), tokio_postgres::Error>) -> bool {
+    let Err(error) = result else { return false };
+    match error.code().map(SqlState::code) {
+        None => true,
+        // The online state is not complete or takes no writes; the history cannot be reached.
+        Some("57P03" | "53000" | "58030") => false,
+        Some(_) => panic!("{error:?}"),
+    }
+}
+
+fn settle(ledger: &Shared, ids: Vec<i64>, result: Result<(), tokio_postgres::Error>) -> bool {
+    let acknowledged = result.is_ok();
+    let failure = result.err().filter(|error| error.code().is_some());
+    assert!(failure.is_none(), "rows were refused: {failure:?}");
     let mut ledger = ledger.lock().expect("no panic");
     match acknowledged {
         true => ledger.acknowledged.extend(ids),

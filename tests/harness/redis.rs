@@ -47,6 +47,22 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A field of what it says of its replication.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer.
+    pub fn replication(&self, field: &str) -> Result<String> {
+        let found = format!("string.match(redis.call('INFO', 'replication'), '{field}:(%w+)')");
+        let answer = self.command(&format!("EVAL \"return {{ok = {found}}}\" 0"))?;
+        Ok(answer.trim_start_matches('+').to_owned())
+    }
+
     /// Kills it and starts it again on what it left on the disk.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ pub async fn checkpoint(inner: &Arc<Inner>) -> Result<(Arc<Manifest>, Arc<Catalo
     let catalog = inner.catalog();
     let sources: Vec<&Arc<Source>> =
         catalog.sources().filter(|s| s.connector == Connector::Log).collect();
+    show_files(inner, &sources).await?;
     let (covered, tails, bytes) = ingest.at_position(|position| {
         let tails: Vec<_> = sources.iter().map(|s| s.data.snapshot().tail).collect();
         (position, tails, ingest.tails().bytes())
@@ -50,10 +51,7 @@ pub async fn checkpoint(inner: &Arc<Inner>) -> Result<(Arc<Manifest>, Arc<Catalo
     let rows = tails.iter().flatten().map(|batch| batch.num_rows() as u64).sum();
     let _job = inner.jobs.begin(JobKind::Checkpoint, "log", Some(rows));
     let manifest = history.append(covered, streams).await?;
-    for (source, batches) in sources.iter().zip(&tails) {
-        let rows = batches.iter().map(|b| b.num_rows()).sum();
-        source.data.move_to_files(&manifest, source.id, rows);
-    }
+    sources.iter().for_each(|source| source.data.set_files(&manifest, source.id));
     fail::fail_point!("checkpoint::shown");
     ingest.tails().remove(bytes);
     ingest.log().rotate().await?;
@@ -61,4 +59,12 @@ pub async fn checkpoint(inner: &Arc<Inner>) -> Result<(Arc<Manifest>, Arc<Catalo
     writing.historian.checkpointed();
     tracing::info!(covered, "checkpoint");
     Ok((manifest, catalog))
+}
+
+/// Shows the files that sources have: a change of them that failed may have taken effect. The
+/// caller holds [`Inner::checkpoint`].
+pub async fn show_files(inner: &Inner, sources: &[&Arc<Source>]) -> Result<()> {
+    let manifest = inner.writing()?.history.refresh().await?;
+    sources.iter().for_each(|source| source.data.set_files(&manifest, source.id));
+    Ok(())
 }

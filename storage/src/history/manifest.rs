@@ -3,7 +3,7 @@
 //! It is JSON, `{"checksum": "<CRC32C of the manifest as compact JSON>", "manifest": {…}}`, so
 //! that a person can read it and a torn or edited one is noticed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -155,6 +155,11 @@ impl Manifest {
     /// The files of all streams.
     pub fn all_files(&self) -> impl Iterator<Item = &FileRef> {
         self.streams.values().flat_map(|stream| &stream.files)
+    }
+
+    /// The paths of all files.
+    pub(super) fn paths(&self) -> HashSet<&str> {
+        self.all_files().map(|file| file.path.as_str()).collect()
     }
 
     /// The bytes to store.

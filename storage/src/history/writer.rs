@@ -344,3 +344,15 @@ fn range<V: Ord + Copy>(
 pub(super) fn invalid(stream: u32, reason: String) -> Error {
     Error::InvalidRows { stream, reason }
 }
+
+/// Whether a file's name is one that [`History::writer`](super::History::writer) gives: what else
+/// is there stays.
+pub(super) fn is_ours(location: &Path) -> bool {
+    let name = location.filename().unwrap_or_default();
+    let Some((generation, rest)) = name.split_once('-') else { return false };
+    let nonce = rest.strip_suffix(".tmp").unwrap_or(rest).strip_suffix(".parquet");
+    let is_number = |text: &str, length| {
+        text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    is_number(generation, 10) && nonce.is_some_and(|nonce| is_number(nonce, 16))
+}
