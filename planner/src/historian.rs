@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::catalog::Source;
 use crate::database::{Inner, Writing};
 use crate::error::{Error, Result};
+use crate::forget::forget;
 use crate::merge::{Extent, merge_files};
 use crate::statement::checkpoint::checkpoint;
 use crate::task::Background;
@@ -162,7 +163,7 @@ async fn keep_up(
         match result {
             Ok(()) => retry = RETRY.0,
             Err(error) => {
-                tracing::warn!(%error, retry_s = retry.as_secs(), "merging files failed");
+                tracing::warn!(%error, retry_s = retry.as_secs(), "upkeep failed");
                 checkpointed.notify_one();
                 if pause(&mut retry, &mut stopping).await {
                     return;
@@ -187,7 +188,8 @@ async fn upkeep(inner: &Arc<Inner>, stopping: &watch::Receiver<bool>) -> Result<
         }
         let kept = async {
             expire(inner, source).await?;
-            merge_files(inner, source, Extent::Few).await
+            merge_files(inner, source, Extent::Few).await?;
+            forget(inner, source, false).await
         };
         match kept.await {
             // It was dropped meanwhile.

@@ -13,6 +13,7 @@ mod data;
 mod database;
 mod error;
 mod feature;
+mod forget;
 mod functions;
 mod historian;
 mod ingest;

@@ -1,7 +1,7 @@
 //! A track as the applier keeps it: how far its online state has come, and what is wrong with it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -31,6 +31,8 @@ pub struct LiveTrack {
     was_whole: AtomicBool,
     /// Whether the applier was asked to repair it and has not begun.
     repair_asked: AtomicBool,
+    /// The time before which its state has been made to forget events; `i64::MIN` if it has not.
+    forgotten_before: AtomicI64,
     /// What its state is known to lack.
     damage: Mutex<Damage>,
     /// Whether the database is closing: then nobody waits for a store.
@@ -83,6 +85,7 @@ impl LiveTrack {
             fill: Mutex::default(),
             was_whole: AtomicBool::new(false),
             repair_asked: AtomicBool::new(false),
+            forgotten_before: AtomicI64::new(i64::MIN),
             damage: Mutex::default(),
             stopping,
         }
@@ -110,8 +113,27 @@ impl LiveTrack {
         }
     }
 
+    /// Whether its state is complete.
+    pub fn is_whole(&self) -> bool {
+        matches!(*self.filled.borrow(), Filled::Whole)
+    }
+
+    /// The time before which its state has been made to forget events; `i64::MIN` if it has not.
+    pub fn forgotten_before(&self) -> i64 {
+        self.forgotten_before.load(Ordering::Acquire)
+    }
+
+    /// Says that its state has been made to forget.
+    pub fn forgot(&self, before: i64) {
+        self.forgotten_before.store(before, Ordering::Release);
+    }
+
     /// Says how far it is filled.
     pub fn settle(&self, filled: Filled) {
+        if matches!(filled, Filled::Not) {
+            // What is filled anew has all events.
+            self.forgot(i64::MIN);
+        }
         if matches!(filled, Filled::Whole) {
             self.was_whole.store(true, Ordering::Release);
         }
