@@ -83,6 +83,15 @@ pub fn create_all() -> String {
     format!("CREATE ENTITY users (user_id BIGINT); {}", create_features(&features))
 }
 
+/// AsofDB: the entity with seven features: a sum over each window, sum and count of all events.
+pub fn create_sums() -> String {
+    let sum = |w: &Window| format!("sum(amount) OVER w{0} AS sum_{0}", w.name);
+    let mut features: Vec<String> = WINDOWS.iter().map(sum).collect();
+    features.push("sum(amount) OVER () AS sum_all".to_owned());
+    features.push("count(amount) OVER () AS cnt_all".to_owned());
+    format!("CREATE ENTITY users (user_id BIGINT); {}", create_features(&features))
+}
+
 fn create_features(features: &[String]) -> String {
     let window = |w: &Window| format!("w{} AS (RANGE INTERVAL '{}' PRECEDING)", w.name, w.interval);
     let windows: Vec<String> = WINDOWS.iter().map(window).collect();
@@ -142,6 +151,23 @@ pub fn lookup_windowed(instant: &str) -> String {
     let names = windowed_names().join(", ");
     format!(
         "SELECT {names} FROM users FOR SYSTEM_TIME AS OF TIMESTAMPTZ '{instant}' WHERE user_id = $1"
+    )
+}
+
+/// AsofDB: the features of [`create_sums`] of many users as of an instant, in the users' order.
+pub fn lookup_sums(instant: &str) -> String {
+    let sums = WINDOWS.map(|w| format!("sum_{}", w.name)).join(", ");
+    format!(
+        "SELECT {sums}, sum_all, cnt_all FROM users \
+         FOR SYSTEM_TIME AS OF TIMESTAMPTZ '{instant}' WHERE user_id = ANY($1) ORDER BY user_id"
+    )
+}
+
+/// AsofDB: how many users there are as of an instant, and the sums of their counts and of their sums.
+pub fn total_of_sums(instant: &str) -> String {
+    format!(
+        "SELECT count(*), sum(cnt_all), sum(sum_all) FROM users \
+         FOR SYSTEM_TIME AS OF TIMESTAMPTZ '{instant}'"
     )
 }
 

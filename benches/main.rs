@@ -11,6 +11,7 @@ mod ingest;
 mod process;
 mod report;
 mod serve;
+mod state;
 mod stores;
 mod train;
 mod workload;
@@ -44,6 +45,8 @@ enum Command {
     Ingest(ingest::IngestArgs),
     /// The online store in memory next to embedded key-value stores
     Stores(stores::StoresArgs),
+    /// Online state in memory and in Redis: its size, and the time until it is there again
+    State(state::StateArgs),
 }
 
 #[derive(Args)]
@@ -83,5 +86,6 @@ fn main() -> Result<(), Error> {
         Command::Serve(args) => runtime.block_on(serve::run(&setting, &args)),
         Command::Ingest(args) => runtime.block_on(ingest::run(&setting, &args)),
         Command::Stores(args) => stores::run(&setting, &args),
+        Command::State(args) => runtime.block_on(state::run(&setting, &args)),
     }
 }

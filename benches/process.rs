@@ -1,5 +1,6 @@
 //! The systems that are measured, as processes of their own: AsofDB and PostgreSQL.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,8 +11,9 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::Error;
 
-/// A running AsofDB on an empty database.
+/// A running AsofDB on a database of its own, which was empty when it was first started.
 pub struct AsofDb {
+    command: Command,
     process: ServerProcess,
     folder: TempDir,
 }
@@ -19,11 +21,31 @@ pub struct AsofDb {
 impl AsofDb {
     /// Starts it; it may read and write files in `files`.
     pub fn start(binary: &Path, files: &Path) -> Result<AsofDb, Error> {
+        AsofDb::with(binary, [OsStr::new("--import-dir"), files.as_os_str()])
+    }
+
+    /// Starts it with more arguments.
+    pub fn with(
+        binary: &Path,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Result<AsofDb, Error> {
         let folder = tempfile::tempdir()?;
         let mut command = Command::new(binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]);
-        command.arg(folder.path()).arg("--import-dir").arg(files);
-        Ok(AsofDb { process: ServerProcess::start(&mut command)?, folder })
+        command.arg(folder.path()).args(arguments);
+        let process = ServerProcess::start(&mut command)?;
+        Ok(AsofDb { command, process, folder })
+    }
+
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after [`AsofDb::kill`], on what it left on the disk.
+    pub fn restart(&mut self) -> Result<(), Error> {
+        self.process = ServerProcess::start(&mut self.command)?;
+        Ok(())
     }
 
     /// A new connection.
@@ -51,6 +73,11 @@ impl AsofDb {
     /// Bytes below its folder.
     pub fn disk_bytes(&self) -> Result<u64, Error> {
         bytes_below(self.folder.path())
+    }
+
+    /// Bytes below a folder in it: `log` or `history`.
+    pub fn bytes_in(&self, part: &str) -> Result<u64, Error> {
+        bytes_below(&self.folder.path().join(part))
     }
 }
 

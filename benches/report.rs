@@ -53,14 +53,70 @@ fn line(measure: &str, series: &Series, ratio: &str) {
     );
 }
 
+/// A table with a column for each system and a row for each measure.
+pub struct Table {
+    systems: Vec<&'static str>,
+    /// In the order in which they were first added: a measure, and the samples of each system.
+    rows: Vec<(&'static str, Vec<Vec<f64>>)>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(systems: &[&'static str]) -> Table {
+        Table { systems: systems.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a sample of a system, given by its place.
+    pub fn add(&mut self, system: usize, measure: &'static str, sample: f64) {
+        let row = self.rows.iter().position(|(name, _)| *name == measure);
+        let row = row.unwrap_or_else(|| {
+            self.rows.push((measure, vec![Vec::new(); self.systems.len()]));
+            self.rows.len() - 1
+        });
+        self.rows[row].1[system].push(sample);
+    }
+
+    /// Prints it: the median and, in brackets, the least and the greatest sample.
+    pub fn print(&self, title: &str) {
+        println!("\n## {title}\n");
+        println!("| | {} |", self.systems.join(" | "));
+        println!("|---|{}", "---:|".repeat(self.systems.len()));
+        for (measure, systems) in &self.rows {
+            let cells: Vec<String> = systems.iter().map(|samples| cell(samples)).collect();
+            println!("| {measure} | {} |", cells.join(" | "));
+        }
+    }
+}
+
+/// Nothing for a system that was not measured; no spread if there is none.
+fn cell(samples: &[f64]) -> String {
+    let (least, greatest) = extremes(samples);
+    let (median, least, greatest) = (figure(median(samples)), figure(least), figure(greatest));
+    match samples.len() {
+        0 => String::new(),
+        _ if least == greatest => median,
+        _ => format!("{median} ({least} … {greatest})"),
+    }
+}
+
 /// Three digits that mean something.
 fn figure(value: f64) -> String {
     match value.abs() {
+        v if v >= 1000.0 => thousands(value),
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
         v if v >= 1.0 => format!("{value:.2}"),
         _ => format!("{value:.4}"),
     }
+}
+
+/// A value of more than three digits before the point, rounded to three: `713,000`.
+fn thousands(value: f64) -> String {
+    let unit = 10_f64.powf(value.abs().log10().floor() - 2.0);
+    let digits = format!("{:.0}", (value / unit).round() * unit);
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
+    groups.join(",")
 }
 
 /// The median; of an even number of samples the mean of the two in the middle.

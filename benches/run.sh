@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the benchmarks. Installs what the peers need: PostgreSQL's server and, for python3, the
-# packages of benches/peers/requirements.txt.
+# Runs the benchmarks. Installs what they need beside the server: PostgreSQL's, Redis and, for python3, the packages
+# of benches/peers/requirements.txt.
 #
 #   benches/run.sh              all of them, as docs/performance.md shows
 #   benches/run.sh train serve  some of them
@@ -18,10 +18,11 @@ if [ "${1:-}" = small ]; then
   flags=(--events 20000 --labels 2000 --users 1000 --rounds 1)
   serve=(--seconds 0.2 --clients 2) ingest=(--inserted 1000) stores=(--lookups 1000)
 fi
-[ ${#names[@]} -gt 0 ] || names=(train serve ingest stores)
+[ ${#names[@]} -gt 0 ] || names=(train serve ingest stores state)
 
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ||
   { apt-get update -qq && apt-get install -y -qq postgresql; }
+command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -y -qq redis-server; }
 venv=$target/bench-venv
 # Debian's python3 comes without venv.
 [ -x "$venv/bin/pip" ] || python3 -m venv "$venv" ||

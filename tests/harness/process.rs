@@ -50,13 +50,18 @@ impl ServerProcess {
     pub fn id(&self) -> u32 {
         self.child.id()
     }
+
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

@@ -81,7 +81,8 @@ impl RedisServer {
         let _ = self.child.wait();
     }
 
-    /// Sends a command in one line and returns the first line of the answer.
+    /// Sends a command in one line and returns the first line of the answer, or all of it if it is
+    /// a text (a bulk string).
     ///
     /// # Errors
     ///
@@ -127,5 +128,11 @@ fn ask(port: u16, line: &str) -> Result<String> {
         stream.read_exact(&mut byte)?;
         answer.push(byte[0]);
     }
-    Ok(String::from_utf8_lossy(&answer).trim_end().to_owned())
+    let line = String::from_utf8_lossy(&answer).trim_end().to_owned();
+    let Some(length) = line.strip_prefix('$').and_then(|length| length.parse().ok()) else {
+        return Ok(line);
+    };
+    let mut text = vec![0; length];
+    stream.read_exact(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
