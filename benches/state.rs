@@ -265,9 +265,7 @@ async fn copy_file(client: &Client, path: &Path, batch: usize) -> Result<(), Err
 
 /// Bytes that Redis has allocated.
 fn used_memory(redis: &RedisServer) -> Result<f64, Error> {
-    let answer = redis.command("INFO memory")?;
-    let bytes = answer.lines().find_map(|line| line.strip_prefix("used_memory:"));
-    Ok(bytes.ok_or("Redis does not say what memory it uses")?.parse()?)
+    Ok(redis.info("memory", "used_memory")?.parse()?)
 }
 
 fn flush(redis: &RedisServer) -> Result<(), Error> {

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use asofdb_tests::process::ServerProcess;
 use asofdb_tests::redis::RedisServer;
+use bytes::Bytes;
+use futures::SinkExt;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
@@ -44,6 +46,10 @@ async fn number(client: &Client, sql: &str) -> Result<i64, SqlState> {
     }
 }
 
+fn used_memory(redis: &RedisServer) -> u64 {
+    redis.info("memory", "used_memory").unwrap().parse().unwrap()
+}
+
 /// Asks again until the answer is the expected one.
 async fn becomes(client: &Client, sql: &str, expected: Result<i64, SqlState>) {
     let start = Instant::now();
@@ -55,6 +61,71 @@ async fn becomes(client: &Client, sql: &str, expected: Result<i64, SqlState>) {
         assert!(start.elapsed() < PATIENCE, "{sql}: {found:?}, not {expected:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Events that no window reaches leave Redis. What is asked about them then takes the events, which
+/// only the writer has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_window_reaches_leaves_redis() {
+    let redis = RedisServer::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(&redis, Some(folder.path())).unwrap();
+    let writer = connect(&server).await;
+    let declare =
+        "CREATE SOURCE events (k BIGINT, v DOUBLE PRECISION, ts TIMESTAMPTZ) EVENT TIME ts;
+        CREATE ENTITY things (k BIGINT);
+        CREATE FEATURES ON things AS SELECT count(*) OVER w AS n, sum(v) OVER w AS total FROM events
+          WINDOW w AS (RANGE INTERVAL '1 hour' PRECEDING)";
+    writer.batch_execute(declare).await.unwrap();
+    let mut rows = String::new();
+    for id in 1..=40_000 {
+        let (hour, minute, second) = (id / 1800, id / 30 % 60, id % 30 * 2);
+        let (key, value) = (id % 50, f64::from(id) / 7.0);
+        rows += &format!("{key}\t{value}\t2025-03-01 {hour}:{minute:02}:{second:02}Z\n");
+    }
+    let copy = writer.copy_in::<_, Bytes>("COPY events FROM STDIN").await.unwrap();
+    let mut copy = std::pin::pin!(copy);
+    copy.send(Bytes::from(rows)).await.unwrap();
+    assert_eq!(copy.finish().await.unwrap(), 40_000);
+    let values = async |client: &Client, instant: &str| {
+        let sql = format!(
+            "SELECT k, n, total FROM things FOR SYSTEM_TIME AS OF '{instant}' \
+             WHERE k IN (1, 7, 49, 50) ORDER BY k"
+        );
+        let rows = client.query(&sql, &[]).await.map_err(|error| error.code().cloned())?;
+        let value = |row: &tokio_postgres::Row| {
+            let total: Option<f64> = row.get(2);
+            (row.get::<_, i64>(0), row.get::<_, i64>(1), total.map(f64::to_bits))
+        };
+        Ok::<_, Option<SqlState>>(rows.iter().map(value).collect::<Vec<_>>())
+    };
+    // 40,000 events in 22 hours; the last one at 22:13:20.
+    let (past, last) = ("2025-03-01 03:00:00Z", "2025-03-01 22:13:20Z");
+    let before = (values(&writer, past).await.unwrap(), values(&writer, last).await.unwrap());
+    assert_eq!(before.0.iter().map(|row| row.1).collect::<Vec<_>>(), [36, 36, 36, 0]);
+    let full = used_memory(&redis);
+    writer.batch_execute("VACUUM").await.unwrap();
+    let rest = used_memory(&redis);
+    assert!(rest + 300_000 < full, "{full} bytes became {rest}");
+    let after = (values(&writer, past).await.unwrap(), values(&writer, last).await.unwrap());
+    assert_eq!(after, before);
+
+    let reader = start(&redis, None).unwrap();
+    let client = connect(&reader).await;
+    becomes(&client, "SELECT count(*) FROM things", Ok(50)).await;
+    assert_eq!(values(&client, last).await.unwrap(), before.1);
+    assert_eq!(values(&client, past).await, Err(Some(SqlState::READ_ONLY_SQL_TRANSACTION)));
+    // It is so after a restart, and what arrives late counts.
+    drop(server);
+    let server = start(&redis, Some(folder.path())).unwrap();
+    let writer = connect(&server).await;
+    assert_eq!(values(&writer, past).await.unwrap(), before.0);
+    assert_eq!(values(&client, past).await, Err(Some(SqlState::READ_ONLY_SQL_TRANSACTION)));
+    let late = "INSERT INTO events VALUES (7, 0.5, '2025-03-01 02:30:00Z')";
+    writer.batch_execute(late).await.unwrap();
+    assert_eq!(values(&writer, past).await.unwrap()[1].1, 37);
+    let differences = writer.query("VERIFY FEATURES ON things", &[]).await.unwrap();
+    assert!(differences.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

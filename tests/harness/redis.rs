@@ -52,15 +52,16 @@ impl RedisServer {
         self.port
     }
 
-    /// A field of what it says of its replication.
+    /// A field of what `INFO` says in a section: `used_memory` of `memory`, say.
     ///
     /// # Errors
     ///
-    /// If it does not answer.
-    pub fn replication(&self, field: &str) -> Result<String> {
-        let found = format!("string.match(redis.call('INFO', 'replication'), '{field}:(%w+)')");
-        let answer = self.command(&format!("EVAL \"return {{ok = {found}}}\" 0"))?;
-        Ok(answer.trim_start_matches('+').to_owned())
+    /// If it does not answer, or has no such field.
+    pub fn info(&self, section: &str, field: &str) -> Result<String> {
+        let answer = self.command(&format!("INFO {section}"))?;
+        let named = |line: &str| Some(line.strip_prefix(field)?.strip_prefix(':')?.to_owned());
+        let found = answer.lines().find_map(named);
+        found.ok_or_else(|| Error::other(format!("INFO {section} has no {field}: {answer}")))
     }
 
     /// Kills it and starts it again on what it left on the disk.

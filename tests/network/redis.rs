@@ -30,11 +30,11 @@ async fn over_a_proxy(redis: &RedisServer) -> (Database, Proxy) {
 }
 
 fn offset(redis: &RedisServer) -> u64 {
-    let field = match redis.replication("role").expect("answers").as_str() {
+    let field = match redis.info("replication", "role").expect("answers").as_str() {
         "slave" => "slave_repl_offset",
         _ => "master_repl_offset",
     };
-    redis.replication(field).expect("answers").parse().unwrap()
+    redis.info("replication", field).expect("answers").parse().unwrap()
 }
 
 /// Makes the one follow the other, over `link`, and waits until it has all that the other has.
@@ -42,7 +42,7 @@ async fn follow(replica: &RedisServer, link: &Proxy, primary: &RedisServer) {
     replica.command(&format!("REPLICAOF 127.0.0.1 {}", link.port())).expect("it follows");
     let begun = Instant::now();
     let in_step = || {
-        let linked = replica.replication("master_link_status").expect("answers") == "up";
+        let linked = replica.info("replication", "master_link_status").expect("answers") == "up";
         linked && offset(replica) >= offset(primary)
     };
     while !in_step() {
