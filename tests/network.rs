@@ -35,6 +35,13 @@ fn code<T>(result: Result<T, Error>) -> String {
     error.code().unwrap_or_else(|| panic!("the connection ended: {error:?}")).code().to_owned()
 }
 
+/// There was work, and none of it was refused.
+fn all_acknowledged(ledger: &clients::Shared) {
+    let ledger = ledger.lock().unwrap();
+    assert_eq!(ledger.in_doubt.len(), 0, "statements without an acknowledgement");
+    assert!(ledger.acknowledged.len() > 100, "{} rows", ledger.acknowledged.len());
+}
+
 /// How many events are stored; the features count the same.
 async fn whole(client: &Client) -> i64 {
     checks::verify_features(client).await;

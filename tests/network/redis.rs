@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use crate::database::{Database, NEVER, OFTEN, connect, end, insert, settings};
-use crate::{code, outcome, whole};
+use crate::{all_acknowledged, code, outcome, whole};
 
 /// Longer than the server waits for an answer of Redis.
 const HANG: Duration = Duration::from_secs(6);
@@ -118,10 +118,7 @@ async fn connections_cut_at_any_byte_lose_and_double_nothing() {
         }
         database.stop_work();
         end(work).await;
-        let ledger = database.ledger.lock().unwrap();
-        assert_eq!(ledger.in_doubt.len(), 0, "all rows were acknowledged");
-        assert!(ledger.acknowledged.len() > 100, "there was work");
-        drop(ledger);
+        all_acknowledged(&database.ledger);
         database.check(&server).await;
     }
 }
