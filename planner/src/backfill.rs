@@ -99,6 +99,7 @@ impl Fill {
                 if self.cancelled.load(Ordering::Acquire) {
                     return Ok(false);
                 }
+                fail::fail_point!("fill::batch");
                 let rows = batch.num_rows();
                 let batch = within(&self.live, &batch, 0..self.below)?;
                 let changes = changes(self.live.program.run(&batch)?)?;

@@ -191,6 +191,17 @@ impl Log {
         Ok((Log { inner: Arc::new(inner) }, report))
     }
 
+    /// Makes an empty log in `dir`, whose first row will get `position`: for a copy of a database
+    /// that has all rows below it elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], also if there is one.
+    pub fn begin(dir: &Path, position: u64) -> Result<(), Error> {
+        durable::create_dir(dir)?;
+        segment::create(dir, position).map(drop)
+    }
+
     /// Appends all entries as one transaction and resolves, with the position of the first row,
     /// once it is durable. The rows of the first entry come first, then those of the second, ….
     ///

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use asofdb_sql::Backup;
-use asofdb_storage::{CatalogFile, Manifest};
+use asofdb_storage::{CatalogFile, Log, Manifest};
 
 use crate::catalog::Catalog;
 use crate::catalog::document::Document;
@@ -57,9 +57,10 @@ async fn write(
     let job = inner.jobs.begin(JobKind::Backup, folder.display().to_string(), Some(rows));
     let mut copied = |file: &asofdb_storage::DataFile| job.advance(file.rows as usize);
     writing.history.copy_to(manifest, &folder.join("history"), &mut copied).await?;
-    let document = Document::of(catalog).to_bytes()?;
+    let (document, position) = (Document::of(catalog).to_bytes()?, manifest.covered.max(1));
     let (folder, from) = (folder.to_owned(), writing.options.data_dir.join("identity"));
     blocking(move || {
+        Log::begin(&folder.join("log"), position)?;
         CatalogFile::open(folder.join("catalog"))?.store(&document)?;
         asofdb_storage::identity::copy(&from, &folder.join("identity"))?;
         Ok(())

@@ -1,19 +1,13 @@
 //! Servers that only read: they serve the online state that another server keeps in Redis.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test")]
-
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use asofdb_tests::process::ServerProcess;
 use asofdb_tests::redis::RedisServer;
-use bytes::Bytes;
-use futures::SinkExt;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls};
 
-/// How long a reader may take to know what the writer did.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::{becomes, connect, copy, number, serve};
 
 const DECLARE: &str = "CREATE SOURCE events (k BIGINT, v BIGINT, ts TIMESTAMPTZ) EVENT TIME ts;
     CREATE ENTITY things (k BIGINT);
@@ -21,9 +15,9 @@ const DECLARE: &str = "CREATE SOURCE events (k BIGINT, v BIGINT, ts TIMESTAMPTZ)
     CREATE VIEW seen AS SELECT k, n > 0 AS seen FROM things";
 
 /// A server on the state in `redis`: one that writes to `data`, or one that only reads.
-fn start(redis: &RedisServer, data: Option<&std::path::Path>) -> std::io::Result<ServerProcess> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_asofdb"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--online", &redis.url()]);
+fn start(redis: &RedisServer, data: Option<&Path>) -> std::io::Result<ServerProcess> {
+    let mut command = serve();
+    command.args(["--online", &redis.url()]);
     match data {
         Some(data) => command.arg("--data").arg(data),
         None => command.arg("--read-only"),
@@ -31,36 +25,8 @@ fn start(redis: &RedisServer, data: Option<&std::path::Path>) -> std::io::Result
     ServerProcess::start(&mut command)
 }
 
-async fn connect(server: &ServerProcess) -> Client {
-    let url = format!("host=127.0.0.1 port={} user=tester dbname=asofdb", server.port());
-    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
-
-/// The one number that a query gives, or the SQLSTATE.
-async fn number(client: &Client, sql: &str) -> Result<i64, SqlState> {
-    match client.query_one(sql, &[]).await {
-        Ok(row) => Ok(row.get(0)),
-        Err(error) => Err(error.code().cloned().expect("an answer of the server")),
-    }
-}
-
 fn used_memory(redis: &RedisServer) -> u64 {
     redis.info("memory", "used_memory").unwrap().parse().unwrap()
-}
-
-/// Asks again until the answer is the expected one.
-async fn becomes(client: &Client, sql: &str, expected: Result<i64, SqlState>) {
-    let start = Instant::now();
-    loop {
-        let found = number(client, sql).await;
-        if found == expected {
-            return;
-        }
-        assert!(start.elapsed() < PATIENCE, "{sql}: {found:?}, not {expected:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Events that no window reaches leave Redis. What is asked about them then takes the events, which
@@ -83,10 +49,7 @@ async fn what_no_window_reaches_leaves_redis() {
         let (key, value) = (id % 50, f64::from(id) / 7.0);
         rows += &format!("{key}\t{value}\t2025-03-01 {hour}:{minute:02}:{second:02}Z\n");
     }
-    let copy = writer.copy_in::<_, Bytes>("COPY events FROM STDIN").await.unwrap();
-    let mut copy = std::pin::pin!(copy);
-    copy.send(Bytes::from(rows)).await.unwrap();
-    assert_eq!(copy.finish().await.unwrap(), 40_000);
+    assert_eq!(copy(&writer, rows).await, 40_000);
     let values = async |client: &Client, instant: &str| {
         let sql = format!(
             "SELECT k, n, total FROM things FOR SYSTEM_TIME AS OF '{instant}' \
