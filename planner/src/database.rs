@@ -132,7 +132,8 @@ impl Database {
             )?,
         };
         drop_orphans(&history, &catalog).await?;
-        let tails = Arc::new(Tails::new(options.checkpoint.bytes));
+        let tails =
+            Arc::new(Tails::new(options.checkpoint.bytes, options.memory_limit_bytes as u64));
         let log = open_log(&dir.join("log"), manifest.covered.max(1), &catalog, &tails)?;
         let ingest = Ingest::new(log, Arc::clone(&timelines), tails);
         Applier::start(&timelines, &planning, to_do);

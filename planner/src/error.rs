@@ -183,6 +183,12 @@ pub enum Error {
     /// The client cancelled the statement or left, and what it had begun was undone. SQLSTATE 57014.
     #[error("the statement was cancelled")]
     Cancelled,
+    /// No more rows are taken before some of those in memory are in the history. SQLSTATE 53200.
+    #[error("{} MiB of rows wait in memory for the history", .bytes >> 20)]
+    TailsFull {
+        /// The memory that they take.
+        bytes: u64,
+    },
     /// The database is closing. SQLSTATE 57P01.
     #[error("the database is shutting down")]
     Closing,
@@ -215,6 +221,7 @@ impl Error {
             Error::ReadOnly { .. } => {
                 Some("This server was started with --read-only: it serves lookups.".into())
             }
+            Error::TailsFull { .. } => Some("Checkpoints fail: see the server's log.".into()),
             Error::Filling { .. } => Some("SHOW JOBS shows how far it has come.".into()),
             Error::InUse { .. } => Some("Use DROP ... CASCADE to drop them too.".into()),
             Error::Definition { hint, .. } | Error::Unsupported { hint, .. } => hint.clone(),

@@ -24,6 +24,9 @@ use crate::merge::{Extent, merge_files};
 use crate::statement::checkpoint::checkpoint;
 use crate::task::Background;
 
+/// How long a commit waits for memory of tails, and how often it looks.
+const ROOM: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(20));
+
 /// How long a failed checkpoint waits for its next try, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -40,14 +43,32 @@ pub struct CheckpointOptions {
 #[derive(Debug)]
 pub struct Tails {
     bytes: AtomicU64,
+    /// At which a checkpoint begins.
     limit: u64,
+    /// Above which commits wait.
+    most: u64,
     full: Notify,
 }
 
 impl Tails {
-    /// Tails that hold nothing.
-    pub fn new(limit: u64) -> Self {
-        Tails { bytes: AtomicU64::new(0), limit, full: Notify::new() }
+    /// Tails that hold nothing. At `limit` a checkpoint begins; they hold four times that, or
+    /// `most` if that is more.
+    pub fn new(limit: u64, most: u64) -> Self {
+        let most = most.max(limit.saturating_mul(4));
+        Tails { bytes: AtomicU64::new(0), limit, most, full: Notify::new() }
+    }
+
+    /// Waits until more rows may come.
+    ///
+    /// # Errors
+    /// [`Error::TailsFull`] if the history does not take those that are there.
+    pub async fn wait_for_room(&self) -> Result<()> {
+        let room = async {
+            while self.bytes() >= self.most {
+                tokio::time::sleep(ROOM.1).await;
+            }
+        };
+        timeout(ROOM.0, room).await.map_err(|_| Error::TailsFull { bytes: self.bytes() })
     }
 
     /// Counts rows in.

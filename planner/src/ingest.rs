@@ -75,6 +75,7 @@ impl Ingest {
             return Ok(0);
         }
         self.timelines.check_applier()?;
+        self.tails.wait_for_room().await?;
         let mut entries = Vec::new();
         for batch in &batches {
             check_rows(source, batch)?;

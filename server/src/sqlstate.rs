@@ -79,6 +79,7 @@ pub fn of_planner(source: &Error, sql: &str) -> ErrorInfo {
         Error::ReadOnly { .. } => info("25006"),
         Error::Filling { .. } => info("57P03"),
         Error::Cancelled => info("57014"),
+        Error::TailsFull { .. } => info("53200"),
         Error::Fill(reason) => of_planner(reason, sql),
         Error::Closing => info("57P01"),
         Error::Aggregate(source) => of_aggregate(source),
@@ -149,7 +150,7 @@ fn of_storage(source: &asofdb_storage::Error) -> ErrorInfo {
         | Storage::WriterLeased { .. }
         | Storage::ForeignState { .. } => "55006",
         Storage::StoreReadOnly => "25006",
-        Storage::StoreEvicts { .. } => "55000",
+        Storage::StoreEvicts { .. } | Storage::StateForgotten { .. } => "55000",
         _ => "XX001",
     };
     error(code, source.to_string())

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use asofdb_tests::http_proxy::{Fault, Request};
 use asofdb_tests::moto::MotoServer;
 use asofdb_tests::process::ServerProcess;
+use bytes::Bytes;
+use futures::SinkExt;
 use rand::Rng;
 use tokio::time::sleep;
 use tokio_postgres::{Client, NoTls};
@@ -29,6 +31,13 @@ async fn on_s3() -> (MotoServer, Database) {
 
 async fn count(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.expect("reads").get(0)
+}
+
+async fn copy(client: &Client, rows: String) -> Result<u64, tokio_postgres::Error> {
+    let sink = client.copy_in::<_, Bytes>("COPY events FROM STDIN").await?;
+    let mut sink = std::pin::pin!(sink);
+    sink.send(Bytes::from(rows)).await?;
+    sink.finish().await
 }
 
 fn replaces_manifest(request: &Request) -> bool {
@@ -84,6 +93,33 @@ async fn without_s3_events_are_taken_and_lookups_answered() {
     assert_eq!(whole(&client).await, 90);
     assert_eq!(outcome(&client, "CHECKPOINT").await, "OK");
     assert_eq!(whole(&client).await, 90);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_s3_does_not_take_have_bounded_memory() {
+    let (moto, mut database) = on_s3().await;
+    let limit = ("ASOFDB_MEMORY_LIMIT".to_owned(), "64MiB".to_owned());
+    database.environment.push(limit);
+    let server = database.start(OFTEN, None);
+    let client = connect(&server).await;
+    moto.way.rule(|_| Some(Fault::Cut));
+    let mut rows = 0;
+    let refused = loop {
+        let lines = (rows..rows + 100_000).map(|id| format!("{id}\t{}\t0.5\t2025-03-01 12:00:00Z\n", id % 3));
+        match copy(&client, lines.collect()).await {
+            Ok(count) => rows += count as i64,
+            Err(error) => break code(Err::<(), _>(error)),
+        }
+        assert!(rows < 10_000_000, "{rows} rows are in memory");
+    };
+    assert_eq!(refused, "53200");
+    assert!(rows >= 500_000, "no more than {rows} rows were taken");
+    assert_eq!(count(&client, "SELECT sum(n)::BIGINT FROM things").await, rows);
+    moto.way.heal();
+    assert_eq!(outcome(&client, "CHECKPOINT").await, "OK");
+    insert(&client, rows..rows + 30).await;
+    assert_eq!(count(&client, "SELECT count(*) FROM events").await, rows + 30);
+    assert_eq!(count(&client, "SELECT sum(n)::BIGINT FROM things").await, rows + 30);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
