@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use asofdb_storage::online::{Cell, CellError, Entry, Look, Node, Place, TailLimit};
 use bytes::Bytes;
 
+/// The events that a tail may have by default.
+const TAIL_ROWS: u64 = 6;
+
 /// What the cells of a space have in common.
 #[derive(Debug, Clone)]
 pub struct Schema {
@@ -22,7 +25,7 @@ pub struct Schema {
 
 impl Default for Schema {
     fn default() -> Self {
-        Schema { width: 4, tail_rows: 6, padding: 0 }
+        Schema { width: 4, tail_rows: TAIL_ROWS, padding: 0 }
     }
 }
 
@@ -225,6 +228,11 @@ impl TestCell {
         match want {
             Want::LastInSteps(instant, count) if (nth as u64) < count.min(5) => {
                 let (from, to) = (nth as u64 + 1, if nth == 4 { count } else { nth as u64 + 1 });
+                Look::More(vec![Place::Back { instant, from, to }])
+            }
+            // A fold was lost: the places were for a shorter tail.
+            Want::Nth(instant, to) if nth == 0 && self.beside.len() as u64 > TAIL_ROWS => {
+                let from = to.saturating_sub(self.beside.len() as u64).max(1);
                 Look::More(vec![Place::Back { instant, from, to }])
             }
             _ => Look::Done,
