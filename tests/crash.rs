@@ -1,33 +1,27 @@
 //! Kill -9 on the real binary, again and again, while clients insert, copy, make and drop features,
 //! checkpoint and vacuum; at random moments, or at a place in the code. After each kill: what was
 //! acknowledged is there once, what was in flight is there whole or not at all, and the features
-//! count exactly the events that are there.
+//! count exactly the events that are there. After some the log has a torn end, too.
 //!
 //! `ASOFDB_CRASH_RUNS` sets how many kills, `ASOFDB_SEED` repeats a run.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "this is a test")]
 
-#[path = "crash/checks.rs"]
-mod checks;
-#[path = "crash/clients.rs"]
-mod clients;
 #[path = "crash/redis_faults.rs"]
 mod redis_faults;
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
+use asofdb_tests::checks::{declare, verify_features};
+use asofdb_tests::database::{Database, copy_folder, end, files_below, seeded, serve};
 use asofdb_tests::process::ServerProcess;
 use asofdb_tests::redis::RedisServer;
+use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use rand::{Rng, SeedableRng};
-use tokio::task::JoinHandle;
-use tokio_postgres::{Client, NoTls};
-
-use checks::{declare, verify, verify_features};
-use clients::Shared;
 
 /// Kills before a database is given up for a fresh one, so that runs stay short.
 const RUNS_PER_DATABASE: u64 = 10;
@@ -48,101 +42,35 @@ const PLACES: &[(&str, u32)] = &[
 /// Where it may end while it starts.
 const PLACES_OF_RECOVERY: &[&str] = &["recovery::opened", "recovery::rebuilt"];
 
-/// A server's folder, the Redis with its online state if there is one, and what clients know.
-struct Database {
-    folder: tempfile::TempDir,
-    redis: Option<RedisServer>,
-    ledger: Shared,
-}
+/// The bytes before a segment's first record.
+const HEADER_BYTES: u64 = 32;
 
-impl Database {
-    /// An empty database, declared.
-    async fn new(redis: Option<RedisServer>) -> Database {
-        let folder = tempfile::tempdir().expect("a folder");
-        let database = Database { folder, redis, ledger: Shared::default() };
-        let server = database.start("1GiB", None);
-        declare(&connect(&server).await).await;
-        database
-    }
+const PROGRAM: &str = env!("CARGO_BIN_EXE_asofdb");
 
-    /// `checkpoints` is how much memory rows may take before a checkpoint begins by itself.
-    fn command(&self, checkpoints: &str) -> Command {
-        let mut command = command(self.folder.path(), checkpoints);
-        command.envs(self.redis.as_ref().map(|redis| ("ASOFDB_ONLINE", redis.url())));
-        command
-    }
-
-    /// Starts the server so that it ends at a place, or at none.
-    fn start(&self, checkpoints: &str, place: Option<&str>) -> ServerProcess {
-        let mut command = self.command(checkpoints);
-        command.envs(place.map(|place| ("ASOFDB_CRASH_AT", place)));
-        ServerProcess::start(&mut command).expect("the binary serves")
-    }
-
-    /// Clients at work. A server that ends meanwhile has fewer of them.
-    async fn work(&self, server: &ServerProcess, rng: &mut StdRng) -> Vec<JoinHandle<()>> {
-        self.ledger.lock().expect("no panic").stop = false;
-        let mut connected = Vec::new();
-        for _ in 0..5 {
-            connected.extend(try_connect(server).await);
-        }
-        let mut connected = connected.into_iter();
-        let mut client = || Some((connected.next()?, self.ledger.clone(), branch(rng)));
-        let mut work = Vec::new();
-        for _ in 0..2 {
-            work.extend(client().map(|(c, l, r)| tokio::spawn(clients::insert(c, l, r))));
-        }
-        work.extend(client().map(|(c, l, r)| tokio::spawn(clients::copy(c, l, r))));
-        work.extend(client().map(|(c, l, r)| tokio::spawn(clients::checkpoint(c, l, r))));
-        work.extend(client().map(|(c, l, r)| tokio::spawn(clients::redefine(c, l, r))));
-        work
-    }
-
-    /// Rows and values that are as they should be.
-    async fn check(&self, server: &ServerProcess) -> (usize, usize) {
-        let client = connect(server).await;
-        (verify(&client, &self.ledger).await, verify_features(&client).await)
-    }
-}
-
-fn command(data: &Path, checkpoints: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_asofdb"));
-    command.env("ASOFDB_CHECKPOINT_SIZE", checkpoints);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
-    command
-}
-
-async fn connect(server: &ServerProcess) -> Client {
-    try_connect(server).await.expect("connects")
-}
-
-async fn try_connect(server: &ServerProcess) -> Result<Client, tokio_postgres::Error> {
-    let url = format!("host=127.0.0.1 port={} user=asofdb dbname=asofdb", server.port());
-    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
-}
+/// The memory that rows may take before a checkpoint begins by itself: some begin all the time.
+const OFTEN: (&str, &str) = ("ASOFDB_CHECKPOINT_SIZE", "64KiB");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_nothing_counts_twice() {
     let (runs, mut rng) = settings("ASOFDB_CRASH_RUNS", 12);
     let (mut rows, mut checked) = (0, 0);
-    let mut database = Database::new(None).await;
+    let mut database = Database::new(PROGRAM, None).await;
     for run in 0..runs {
         if run > 0 && run % RUNS_PER_DATABASE == 0 {
-            database = Database::new(None).await;
+            database = Database::new(PROGRAM, None).await;
         }
         let server = start_to_crash(&database, run, &mut rng);
         let work = database.work(&server, &mut rng).await;
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..400))).await;
         drop(server);
         end(work).await;
+        tear(database.folder(), &mut rng);
         if let Some(place) = PLACES_OF_RECOVERY.choose(&mut rng).filter(|_| rng.random()) {
-            let mut command = database.command("1GiB");
+            let mut command = database.command();
             let ended = ServerProcess::start(command.env("ASOFDB_CRASH_AT", format!("{place}:1")));
             assert!(ended.is_err(), "a start that was to end at {place} did not");
         }
-        let (more_rows, more_values) = database.check(&database.start("1GiB", None)).await;
+        let (more_rows, more_values) = database.check(&database.start()).await;
         (rows, checked) = (rows + more_rows, checked + more_values);
     }
     assert!(rows > 0, "no run got as far as an acknowledged row");
@@ -155,15 +83,19 @@ async fn nothing_acknowledged_is_lost_and_nothing_counts_twice() {
 async fn so_it_is_with_online_state_in_a_redis_that_fails() {
     let (runs, mut rng) = settings("ASOFDB_REDIS_CRASH_RUNS", 12);
     let (mut rows, mut checked) = (0, 0);
-    let mut database = Database::new(Some(redis_faults::start(&mut rng))).await;
+    let mut database = Database::new(PROGRAM, Some(redis_faults::start(&mut rng))).await;
     for run in 0..runs {
         if run > 0 && run % RUNS_PER_DATABASE == 0 {
-            database = Database::new(Some(redis_faults::start(&mut rng))).await;
+            database = Database::new(PROGRAM, Some(redis_faults::start(&mut rng))).await;
         }
         let dies = rng.random();
         let mut server = match dies {
             true => start_to_crash(&database, run, &mut rng),
-            false => database.start("64KiB", None),
+            false => {
+                let mut command = database.command();
+                command.env(OFTEN.0, OFTEN.1);
+                ServerProcess::start(&mut command).expect("the binary serves")
+            }
         };
         let work = database.work(&server, &mut rng).await;
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..300))).await;
@@ -178,7 +110,7 @@ async fn so_it_is_with_online_state_in_a_redis_that_fails() {
         if dies {
             drop(server);
             end(work).await;
-            server = database.start("1GiB", None);
+            server = database.start();
         } else {
             end(work).await;
         }
@@ -193,12 +125,13 @@ async fn so_it_is_with_online_state_in_a_redis_that_fails() {
 /// of events that this folder has never had counts for nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_folder_does_not_believe_state_of_later() {
-    let database = Database::new(Some(RedisServer::start().expect("redis-server runs"))).await;
-    let folder = database.folder.path();
+    let database =
+        Database::new(PROGRAM, Some(RedisServer::start().expect("redis-server runs"))).await;
+    let folder = database.folder();
     let backup = tempfile::tempdir().expect("a folder");
     for restored in [false, true] {
-        let server = database.start("1GiB", None);
-        let client = connect(&server).await;
+        let server = database.start();
+        let client = server.connect().await;
         let insert = |ids: std::ops::Range<i64>| {
             let row = |id: i64| format!("({id}, {}, 0.5, now())", id % 3);
             let rows: Vec<String> = ids.map(row).collect();
@@ -216,8 +149,8 @@ async fn a_restored_folder_does_not_believe_state_of_later() {
         client.batch_execute(&insert(0..10)).await.expect("inserts");
         drop(server);
         copy_folder(folder, backup.path());
-        let server = database.start("1GiB", None);
-        let client = connect(&server).await;
+        let server = database.start();
+        let client = server.connect().await;
         client.batch_execute(&insert(100..130)).await.expect("inserts");
         drop(server);
         std::fs::remove_dir_all(folder).expect("the folder goes");
@@ -225,37 +158,37 @@ async fn a_restored_folder_does_not_believe_state_of_later() {
     }
 }
 
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        match entry.file_type().expect("a type").is_dir() {
-            true => copy_folder(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).expect("copies")),
-        }
-    }
-}
-
 /// How many runs, and the randomness of all.
 fn settings(name: &str, default: u64) -> (u64, StdRng) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let runs: u64 = number(name).unwrap_or(default);
-    let seed: u64 = number("ASOFDB_SEED").unwrap_or_else(|| rand::rng().random());
-    println!("ASOFDB_SEED={seed} {name}={runs}");
-    (runs, StdRng::seed_from_u64(seed))
+    let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let runs: u64 = given.unwrap_or(default);
+    println!("{name}={runs}");
+    (runs, seeded())
 }
 
 /// Every other time the historian is at work, too, and every other time there is a place to end.
 fn start_to_crash(database: &Database, run: u64, rng: &mut StdRng) -> ServerProcess {
-    let place = PLACES.choose(rng).filter(|_| rng.random());
-    let place = place.map(|(place, times)| format!("{place}:{}", rng.random_range(1..=*times)));
-    database.start(if run.is_multiple_of(2) { "64KiB" } else { "1GiB" }, place.as_deref())
+    let mut command = database.command();
+    if run.is_multiple_of(2) {
+        command.env(OFTEN.0, OFTEN.1);
+    }
+    if let Some((place, times)) = PLACES.choose(rng).filter(|_| rng.random()) {
+        command.env("ASOFDB_CRASH_AT", format!("{place}:{}", rng.random_range(1..=*times)));
+    }
+    ServerProcess::start(&mut command).expect("the binary serves")
 }
 
-async fn end(work: Vec<JoinHandle<()>>) {
-    for client in work {
-        client.await.expect("a client ends with its connection, or when it is told to");
+/// Every other time, what a write that was under way when the power went leaves behind the log's
+/// end: anything, or zeros. Before the first record there was no such write.
+fn tear(folder: &Path, rng: &mut StdRng) {
+    let segments = files_below(&folder.join("log"), "log").expect("the log's folder");
+    let Some(last) = segments.last().filter(|_| rng.random()) else { return };
+    let mut file = OpenOptions::new().append(true).open(last).expect("a segment");
+    if file.metadata().expect("a length").len() > HEADER_BYTES {
+        let zeros = rng.random();
+        let byte = |_| if zeros { 0 } else { rng.random() };
+        let torn: Vec<u8> = (0..1000).map(byte).collect();
+        file.write_all(&torn).expect("writes");
     }
 }
 
@@ -263,10 +196,10 @@ async fn end(work: Vec<JoinHandle<()>>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verify_finds_a_state_that_is_wrong() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut command = command(folder.path(), "1GiB");
+    let mut command = serve(Path::new(PROGRAM), folder.path());
     command.env("FAILPOINTS", "timelines::insert=1*off->1*return");
     let server = ServerProcess::start(&mut command).expect("the binary serves");
-    let client = connect(&server).await;
+    let client = server.connect().await;
     declare(&client).await;
     for id in 0..3 {
         let insert = format!("INSERT INTO events VALUES ({id}, {id}, 0.5, now())");
@@ -290,13 +223,9 @@ async fn verify_finds_a_state_that_is_wrong() {
     drop(client);
     drop(server);
     // What is rebuilt is right.
-    let server = ServerProcess::start(&mut self::command(folder.path(), "1GiB"));
+    let server = ServerProcess::start(&mut serve(Path::new(PROGRAM), folder.path()));
     let server = server.expect("the binary serves");
-    let client = connect(&server).await;
+    let client = server.connect().await;
     let found = client.query("VERIFY FEATURES ON things", &[]).await.expect("verifies");
     assert_eq!(found.len(), 0);
-}
-
-fn branch(rng: &mut StdRng) -> StdRng {
-    StdRng::seed_from_u64(rng.random())
 }

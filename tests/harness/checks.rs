@@ -1,12 +1,14 @@
 //! What has to hold after each fault.
 
+#![allow(clippy::panic, clippy::missing_panics_doc, reason = "this is for tests")]
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 
-use super::clients::Shared;
+use crate::clients::Shared;
 
 /// Declares what the clients write to.
 pub async fn declare(client: &Client) {

@@ -1,6 +1,8 @@
 //! Clients that change the database until their connection breaks or they are stopped, and what
 //! they know of it.
 
+#![allow(clippy::missing_panics_doc, reason = "this is for tests")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,7 +10,8 @@ use bytes::Bytes;
 use futures::SinkExt;
 use rand::Rng;
 use rand::rngs::StdRng;
-use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Error};
 
 /// Keys of the entity.
 pub const KEYS: i64 = 7;
@@ -21,6 +24,8 @@ pub struct Ledger {
     pub acknowledged: Vec<i64>,
     /// Rows sent together of which the answer never came.
     pub in_doubt: Vec<Vec<i64>>,
+    /// The SQLSTATE of each error that the server sent.
+    pub refusals: Vec<SqlState>,
     /// Whether the clients are to end.
     pub stop: bool,
 }
@@ -40,6 +45,26 @@ fn stopped(ledger: &Shared) -> bool {
     ledger.lock().expect("no panic").stop
 }
 
+/// Inserts some rows.
+///
+/// # Errors
+///
+/// The server's, or that of the connection.
+pub async fn insert_rows(client: &Client, ledger: &Shared, rows: usize) -> Result<(), Error> {
+    let ids = ledger.lock().expect("no panic").take_ids(rows);
+    let answer = client.batch_execute(&insert_of(&ids)).await;
+    settle(ledger, ids, &answer);
+    answer
+}
+
+fn insert_of(ids: &[i64]) -> String {
+    let values = ids.iter().map(|id| {
+        let (key, value, ts) = row(*id);
+        format!("({id}, {key}, {value:?}, '{ts}')")
+    });
+    format!("INSERT INTO events VALUES {}", values.collect::<Vec<_>>().join(", "))
+}
+
 fn row(id: i64) -> (i64, f64, String) {
     let micros = 1_700_000_000_000_000 + (id * 7_919_000) % 3_600_000_000;
     let ts = chrono::DateTime::from_timestamp_micros(micros).expect("a valid instant");
@@ -49,16 +74,7 @@ fn row(id: i64) -> (i64, f64, String) {
 /// Inserts until the connection breaks or it is told to stop.
 pub async fn insert(client: Client, ledger: Shared, mut rng: StdRng) {
     while !stopped(&ledger) {
-        let ids = ledger.lock().expect("no panic").take_ids(rng.random_range(1..20));
-        let values: Vec<String> = ids
-            .iter()
-            .map(|id| {
-                let (key, value, ts) = row(*id);
-                format!("({id}, {key}, {value:?}, '{ts}')")
-            })
-            .collect();
-        let sql = format!("INSERT INTO events VALUES {}", values.join(", "));
-        if !settle(&ledger, ids, client.batch_execute(&sql).await.is_ok()) {
+        if insert_rows(&client, &ledger, rng.random_range(1..20)).await.is_err() {
             return;
         }
     }
@@ -79,8 +95,9 @@ pub async fn copy(client: Client, ledger: Shared, mut rng: StdRng) {
             sink.send(Bytes::from(text)).await?;
             sink.as_mut().finish().await
         };
-        let done = sent.await.is_ok();
-        if !settle(&ledger, ids, done) {
+        let sent = sent.await.map(drop);
+        settle(&ledger, ids, &sent);
+        if sent.is_err() {
             return;
         }
     }
@@ -91,7 +108,9 @@ pub async fn checkpoint(client: Client, ledger: Shared, mut rng: StdRng) {
     while !stopped(&ledger) {
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..80))).await;
         let statement = if rng.random_range(0..3) == 0 { "VACUUM" } else { "CHECKPOINT" };
-        if client.batch_execute(statement).await.is_err() {
+        let answer = client.batch_execute(statement).await;
+        note(&ledger, &answer);
+        if answer.is_err() {
             return;
         }
     }
@@ -103,17 +122,30 @@ pub async fn redefine(client: Client, ledger: Shared, mut rng: StdRng) {
                   SELECT count(v) OVER (RANGE UNBOUNDED PRECEDING) FROM events WHERE id >= 0";
     for statement in [create, "DROP FEATURE IF EXISTS extra ON things"].into_iter().cycle() {
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..80))).await;
-        if stopped(&ledger) || client.batch_execute(statement).await.is_err() {
+        if stopped(&ledger) {
+            return;
+        }
+        let answer = client.batch_execute(statement).await;
+        note(&ledger, &answer);
+        if answer.is_err() {
             return;
         }
     }
 }
 
-fn settle(ledger: &Shared, ids: Vec<i64>, acknowledged: bool) -> bool {
-    let mut ledger = ledger.lock().expect("no panic");
-    match acknowledged {
-        true => ledger.acknowledged.extend(ids),
-        false => ledger.in_doubt.push(ids),
+fn settle(ledger: &Shared, ids: Vec<i64>, answer: &Result<(), Error>) {
+    let mut known = ledger.lock().expect("no panic");
+    match answer {
+        Ok(()) => known.acknowledged.extend(ids),
+        Err(_) => known.in_doubt.push(ids),
     }
-    acknowledged
+    drop(known);
+    note(ledger, answer);
+}
+
+/// Keeps the SQLSTATE of an error that the server sent.
+pub fn note(ledger: &Shared, answer: &Result<(), Error>) {
+    if let Err(Some(code)) = answer.as_ref().map_err(Error::code) {
+        ledger.lock().expect("no panic").refusals.push(code.clone());
+    }
 }
