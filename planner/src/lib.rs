@@ -23,6 +23,7 @@ mod merge;
 mod operator;
 mod parameters;
 mod planning;
+mod reading;
 mod relation;
 mod session;
 mod source_file;

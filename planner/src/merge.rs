@@ -16,7 +16,6 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use asofdb_storage::history::merge::{self, Merge};
 use asofdb_storage::{Bucket, DataFile, FileLayout, FileRef, FileWriter, RowShape};
-use datafusion::physical_plan::execute_stream;
 use futures::TryStreamExt;
 
 use crate::catalog::{Catalog, Connector, Source};
@@ -24,6 +23,7 @@ use crate::clustering::sort_columns;
 use crate::database::Inner;
 use crate::error::{Error, Result};
 use crate::key::encode_row;
+use crate::reading::read_rows;
 use crate::source_table::merge_exec;
 
 /// How far merging goes.
@@ -119,7 +119,7 @@ impl Buckets {
     ) -> Result<()> {
         let state = inner.planning.state(catalog);
         let plan = merge_exec(&self.source, files, &self.columns)?;
-        let mut rows = execute_stream(plan, state.task_ctx()).map_err(Error::from_datafusion)?;
+        let mut rows = read_rows(&self.history, plan, state.task_ctx())?;
         while let Some(batch) = rows.try_next().await.map_err(Error::from_datafusion)? {
             for (bucket, rows) in self.split(&batch)? {
                 self.writer(bucket)?.write(&rows).await?;

@@ -17,6 +17,7 @@
 //! A history belongs to one database, which alone writes it: a second process that opens it in
 //! spite of that may get in the way of the first, but neither loses what it was told is stored.
 
+mod check;
 mod manifest;
 pub mod merge;
 mod target;
@@ -41,6 +42,7 @@ pub use writer::{FileWriter, RowShape, StreamRows};
 
 use crate::durable;
 use crate::error::Error;
+use check::mismatch;
 use target::{Target, blocking};
 
 const MANIFEST: &str = "manifest.json";
@@ -328,11 +330,7 @@ impl History {
         }
         for file in manifest.all_files() {
             let location = self.location(file);
-            let reason = match found.remove(&location) {
-                Some(bytes) if bytes == file.bytes => continue,
-                Some(bytes) => format!("it has {bytes} bytes, the manifest says {}", file.bytes),
-                None => "the manifest names it, but it is missing".to_owned(),
-            };
+            let Some(reason) = mismatch(file, found.remove(&location)) else { continue };
             let name = PathBuf::from(location.as_ref());
             return Err(Error::Damaged { file: name, offset: 0, reason });
         }

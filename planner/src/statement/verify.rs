@@ -21,7 +21,6 @@ use datafusion::common::TableReference;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
-use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt;
@@ -32,6 +31,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::key::{decode_keys, encode_row};
 use crate::operator::online_lookup::{KeyAccess, OnlineLookupExec};
+use crate::reading::read_rows;
 use crate::relation::join_entity;
 use crate::session::{Outcome, text_schema};
 use crate::source_table::SourceTable;
@@ -208,7 +208,7 @@ impl Verifier {
     async fn stream(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
         let plan =
             self.database.inner.planning.physical_plan(&self.state, plan, Vec::new()).await?;
-        execute_stream(plan, self.state.task_ctx()).map_err(Error::from_datafusion)
+        read_rows(&self.database.inner.history, plan, self.state.task_ctx())
     }
 }
 
