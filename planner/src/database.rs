@@ -93,9 +93,11 @@ impl Database {
         let timelines = Arc::new(Timelines::new(store, commands));
         let planning =
             Planning::new(Arc::clone(&timelines), history.store(), options.memory_limit_bytes)?;
-        let catalog_file = CatalogFile::open(dir.join("catalog"))?;
+        let catalog_path = dir.join("catalog");
+        let catalog_file = CatalogFile::open(catalog_path.clone())?;
+        let stored = catalog_file.load()?;
         let document =
-            catalog_file.load()?.map(|bytes| Document::from_bytes(&bytes)).transpose()?;
+            stored.map(|bytes| Document::from_bytes(&bytes, &catalog_path)).transpose()?;
         let stored_ids = document.as_ref().map_or(0, Document::next_id);
         let catalog = match document {
             None => Catalog::default(),
