@@ -142,6 +142,7 @@ impl Applier {
     /// Applies commits, which follow each other, and answers them.
     async fn apply(&mut self, commits: Vec<Committed>) {
         let Some(last) = commits.last() else { return };
+        fail::fail_point!("applier::apply");
         let to = last.first + last.batch.num_rows() as u64;
         let mut by_track: HashMap<u32, (Arc<LiveTrack>, Changes)> = HashMap::new();
         let mut answers = Vec::with_capacity(commits.len());
