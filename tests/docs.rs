@@ -6,6 +6,7 @@ mod fresh;
 
 use std::path::Path;
 
+use asofdb_tests::database::files_below;
 use fresh::Fresh;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -20,7 +21,7 @@ async fn documented_sql_runs() -> Result<(), fresh::Error> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let wanted = std::env::var("ASOFDB_DOCS").unwrap_or_default();
     let mut files = vec![root.join("README.md")];
-    files.extend(fresh::files_below(&root.join("docs"), "md")?);
+    files.extend(files_below(&root.join("docs"), "md")?);
     let mut failures = Vec::new();
     let mut statements = 0;
     for file in files.iter().filter(|f| f.to_string_lossy().contains(&wanted)) {

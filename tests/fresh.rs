@@ -1,6 +1,6 @@
 //! A fresh database for one file of tests, served in this process, and connections to it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use asofdb_server::{ServeConfig, Server};
 use tokio_postgres::{Client, NoTls};
@@ -54,22 +54,4 @@ pub async fn connect(port: u16) -> Result<Client, tokio_postgres::Error> {
     // It ends when the client is dropped.
     tokio::spawn(connection);
     Ok(client)
-}
-
-/// The files below `folder` whose name ends with `extension`, sorted.
-pub fn files_below(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, Error> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|e| e == extension) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }

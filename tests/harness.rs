@@ -3,8 +3,14 @@
 //!
 //! It knows the server's configuration and the wire protocol, nothing of the engine.
 
+#[path = "harness/checks.rs"]
+pub mod checks;
+#[path = "harness/clients.rs"]
+pub mod clients;
 #[path = "harness/codec.rs"]
 pub mod codec;
+#[path = "harness/database.rs"]
+pub mod database;
 #[path = "harness/http_proxy.rs"]
 pub mod http_proxy;
 #[path = "harness/moto.rs"]

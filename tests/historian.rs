@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use asofdb_server::ServeConfig;
 use asofdb_tests::TestServer;
-
-use crate::fresh;
+use asofdb_tests::database::files_below;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_take_much_memory_become_a_file() {
@@ -26,7 +25,7 @@ async fn become_a_file(configure: impl FnOnce(&mut ServeConfig)) {
     let insert = "INSERT INTO s VALUES (1, '2025-03-01 12:00:00Z'), (2, '2025-03-01 12:00:01Z')";
     client.batch_execute(insert).await.expect("two rows");
     let data = server.data_dir().join("history/data");
-    let files = || fresh::files_below(&data, "parquet").expect("the history's folder").len();
+    let files = || files_below(&data, "parquet").expect("the history's folder").len();
     let found = async {
         while files() == 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -5,12 +5,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "this is a test")]
 
-#[path = "crash/checks.rs"]
-mod checks;
-#[path = "crash/clients.rs"]
-mod clients;
-#[path = "crash/database.rs"]
-mod database;
 #[path = "network/redis.rs"]
 mod redis;
 #[path = "network/s3.rs"]
@@ -18,8 +12,12 @@ mod s3;
 
 use std::time::Duration;
 
+use asofdb_tests::checks::verify_features;
+use asofdb_tests::clients::Shared;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Error};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_asofdb");
 
 /// The longest that a statement may take whose server does not answer, with some patience.
 const BOUND: Duration = Duration::from_secs(90);
@@ -36,7 +34,7 @@ fn code<T>(result: Result<T, Error>) -> String {
 }
 
 /// There was work, and none of it was refused.
-fn all_acknowledged(ledger: &clients::Shared) {
+fn all_acknowledged(ledger: &Shared) {
     let ledger = ledger.lock().unwrap();
     assert_eq!(ledger.in_doubt.len(), 0, "statements without an acknowledgement");
     assert!(ledger.acknowledged.len() > 100, "{} rows", ledger.acknowledged.len());
@@ -44,6 +42,6 @@ fn all_acknowledged(ledger: &clients::Shared) {
 
 /// How many events are stored; the features count the same.
 async fn whole(client: &Client) -> i64 {
-    checks::verify_features(client).await;
+    verify_features(client).await;
     client.query_one("SELECT count(*) FROM events", &[]).await.expect("reads").get(0)
 }

@@ -17,6 +17,7 @@ use std::fmt;
 use std::path::Path;
 
 use asofdb_server::config::OnlineUrl;
+use asofdb_tests::database::files_below;
 use asofdb_tests::redis::RedisServer;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -45,7 +46,7 @@ async fn run_files(extended: bool, redis: Option<RedisServer>) -> Result<(), fre
     let wanted = std::env::var("ASOFDB_SLT").unwrap_or_default();
     let mut failures = Vec::new();
     let mut files = 0;
-    for file in fresh::files_below(&folder, "slt")? {
+    for file in files_below(&folder, "slt")? {
         if !file.to_string_lossy().contains(&wanted) {
             continue;
         }

@@ -64,11 +64,20 @@ const OWNERS: &[(&str, &[&str])] = &[
 /// Names that only some files (or folders, with a `/` at the end) may mention in their code.
 const MENTIONS: &[(&str, &[&str])] = &[
     // DataFusion reads the history through the store; Parquet files of others come and go here.
-    ("object_store::", &["storage/", "planner/src/planning.rs", "planner/src/source_table.rs"]),
+    (
+        "object_store::",
+        &[
+            "storage/",
+            "planner/src/planning.rs",
+            "planner/src/reading.rs",
+            "planner/src/source_table.rs",
+        ],
+    ),
     (
         "parquet::",
         &[
             "storage/",
+            "planner/src/reading.rs",
             "planner/src/source_file.rs",
             "planner/src/statement/copy.rs",
             "server/src/quickstart/check.rs",

@@ -174,6 +174,7 @@ impl Applier {
     async fn apply(&mut self, commits: Vec<Committed>) {
         fail::fail_point!("applier::apply");
         let Some(last) = commits.last() else { return };
+        fail::fail_point!("applier::apply");
         let to = last.first + last.batch.num_rows() as u64;
         let mut by_track: HashMap<u32, (Arc<LiveTrack>, Changes)> = HashMap::new();
         let mut answers = Vec::with_capacity(commits.len());

@@ -118,10 +118,12 @@ impl Database {
         let (commands, to_do) = mpsc::unbounded_channel();
         let timelines = Arc::new(Timelines::new(store, commands, Arc::clone(&jobs)));
         let planning =
-            Planning::new(Arc::clone(&timelines), history.store(), options.memory_limit_bytes)?;
-        let catalog_file = CatalogFile::open(dir.join("catalog"))?;
+            Planning::new(Arc::clone(&timelines), Some(&history), options.memory_limit_bytes)?;
+        let catalog_path = dir.join("catalog");
+        let catalog_file = CatalogFile::open(catalog_path.clone())?;
+        let stored = catalog_file.load()?;
         let document =
-            catalog_file.load()?.map(|bytes| Document::from_bytes(&bytes)).transpose()?;
+            stored.map(|bytes| Document::from_bytes(&bytes, &catalog_path)).transpose()?;
         let stored_ids = document.as_ref().map_or(0, Document::next_id);
         let catalog = match document {
             None => Catalog::default(),
@@ -182,8 +184,7 @@ impl Database {
         // Nobody applies anything here.
         let (commands, _) = mpsc::unbounded_channel();
         let timelines = Arc::new(Timelines::new(store, commands, Arc::clone(&jobs)));
-        let no_files = Arc::new(object_store::memory::InMemory::new());
-        let planning = Planning::new(Arc::clone(&timelines), no_files, options.memory_limit_bytes)?;
+        let planning = Planning::new(Arc::clone(&timelines), None, options.memory_limit_bytes)?;
         let inner = Arc::new(Inner {
             import_dirs: options.import_dirs,
             planning,

@@ -26,6 +26,7 @@ mod merge;
 mod operator;
 mod parameters;
 mod planning;
+mod reading;
 mod recompute;
 mod relation;
 mod session;

@@ -33,6 +33,9 @@ pub type Store = Arc<dyn OnlineStore<TimelineCell>>;
 const LOOKS: u32 = 80;
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
+/// How long a store that hangs is waited for when the database is closed.
+const STOP: Duration = Duration::from_secs(2);
+
 /// Keys that are looked at together when all known ones are wanted.
 const KEYS_AT_ONCE: usize = 4096;
 
@@ -144,13 +147,16 @@ impl Timelines {
         self.live.read().values().flatten().cloned().collect()
     }
 
-    /// Ends the applier, after what it was sent.
+    /// Ends the applier, after what it was sent if the store takes it soon. A start completes what
+    /// is missing then.
     pub async fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         let (done, stopped) = oneshot::channel();
         self.send(Command::Stop(done));
-        // An applier that is gone has stopped.
-        let _ = stopped.await;
+        // An applier that is gone has stopped; one that waits for its store would do so for long.
+        if tokio::time::timeout(STOP, stopped).await.is_err() {
+            tracing::warn!("the online store does not answer and is left as it is");
+        }
     }
 
     fn send(&self, command: Command) {

@@ -16,7 +16,6 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use asofdb_storage::history::merge::{self, Merge};
 use asofdb_storage::{Bucket, DataFile, FileLayout, FileRef, FileWriter, History, RowShape};
-use datafusion::physical_plan::execute_stream;
 use futures::TryStreamExt;
 
 use crate::catalog::{Catalog, Connector, Source};
@@ -129,7 +128,7 @@ impl Buckets {
     ) -> Result<()> {
         let state = inner.planning.state(catalog);
         let plan = merge_exec(&self.source, files, &self.columns)?;
-        let mut rows = execute_stream(plan, state.task_ctx()).map_err(Error::from_datafusion)?;
+        let mut rows = inner.planning.run(plan, &state)?;
         while let Some(batch) = rows.try_next().await.map_err(Error::from_datafusion)? {
             for (bucket, rows) in self.split(&batch)? {
                 self.writer(bucket)?.write(&rows).await?;

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
+use asofdb_storage::History;
 use async_trait::async_trait;
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
@@ -16,13 +17,14 @@ use datafusion::datasource::ViewTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
+use object_store::memory::InMemory;
 use sqlparser::ast::{self, Query, Statement, Visit, Visitor};
 
 use crate::catalog::{Catalog, Relation};
@@ -35,6 +37,7 @@ use crate::logical::prune_calls::PruneCalls;
 use crate::logical::push_filters::PushFilters;
 use crate::maintain::Timelines;
 use crate::operator::AsofQueryPlanner;
+use crate::reading::read_rows;
 use crate::recompute::Recompute;
 use crate::relation::VersionedRelations;
 use crate::source_table::{HISTORY_URL, SourceTable};
@@ -50,6 +53,8 @@ const BATCH_ROWS: usize = 8192;
 #[derive(Clone)]
 pub struct Planning {
     base: Arc<SessionState>,
+    /// `None` if the history is with another server.
+    history: Option<History>,
     recompute: Recompute,
 }
 
@@ -57,13 +62,14 @@ impl Planning {
     /// A planner whose lookups read `timelines` and whose scans read `history`.
     pub fn new(
         timelines: Arc<Timelines>,
-        history: Arc<dyn ObjectStore>,
+        history: Option<&History>,
         memory_limit_bytes: usize,
     ) -> Result<Self> {
+        let files = history.map_or_else(|| Arc::new(InMemory::new()) as _, History::store);
         let recompute = Recompute::default();
         let mut state = SessionStateBuilder::new()
             .with_config(config())
-            .with_runtime_env(runtime(history, memory_limit_bytes)?)
+            .with_runtime_env(runtime(files, memory_limit_bytes)?)
             .with_default_features()
             .with_type_planner(Arc::new(AsofTypes))
             .with_query_planner(Arc::new(AsofQueryPlanner::new(timelines, recompute.clone())))
@@ -73,8 +79,17 @@ impl Planning {
         state.register_relation_planner(Arc::new(VersionedRelations))?;
         functions::register(&mut state)?;
         let base = Arc::new(state);
-        recompute.set_engine(&base);
-        Ok(Planning { base, recompute })
+        recompute.set_engine(&base, history);
+        Ok(Planning { base, history: history.cloned(), recompute })
+    }
+
+    /// Runs a physical plan.
+    pub fn run(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        state: &SessionState,
+    ) -> Result<SendableRecordBatchStream> {
+        read_rows(self.history.as_ref(), plan, state.task_ctx())
     }
 
     /// What computes features from events.

@@ -8,12 +8,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::Schema;
+use asofdb_storage::History;
 use datafusion::catalog::MemTable;
 use datafusion::common::TableReference;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
-use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt;
 use hashbrown::HashMap;
@@ -21,6 +21,7 @@ use hashbrown::HashMap;
 use crate::catalog::Entity;
 use crate::error::{Error, Result};
 use crate::key::{decode_keys, encode_row};
+use crate::reading::read_rows;
 use crate::relation::join_entity;
 use crate::source_table::SourceTable;
 use crate::track::{EVENT_TIME, column, event_key_name};
@@ -29,14 +30,21 @@ use crate::types::UTC;
 /// Computes features from events. Clones share the engine that does it.
 #[derive(Clone, Debug, Default)]
 pub struct Recompute {
-    /// Weak, for the engine's planner holds this.
-    engine: Arc<OnceLock<Weak<SessionState>>>,
+    engine: Arc<OnceLock<Engine>>,
+}
+
+#[derive(Debug)]
+struct Engine {
+    /// Weak, for its planner holds this.
+    state: Weak<SessionState>,
+    history: Option<History>,
 }
 
 impl Recompute {
     /// Lets an engine compute.
-    pub fn set_engine(&self, engine: &Arc<SessionState>) {
-        self.engine.get_or_init(|| Arc::downgrade(engine));
+    pub fn set_engine(&self, state: &Arc<SessionState>, history: Option<&History>) {
+        let state = Arc::downgrade(state);
+        self.engine.get_or_init(|| Engine { state, history: history.cloned() });
     }
 
     /// The keys, and after them the entity's features, as of `instant`; a row for each of the
@@ -110,9 +118,10 @@ impl Recompute {
     }
 
     async fn stream(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let engine = self.engine.get().and_then(Weak::upgrade).ok_or(Error::Closing)?;
-        let plan = engine.create_physical_plan(&plan).await.map_err(Error::from_datafusion)?;
-        execute_stream(plan, engine.task_ctx()).map_err(Error::from_datafusion)
+        let engine = self.engine.get().ok_or(Error::Closing)?;
+        let state = engine.state.upgrade().ok_or(Error::Closing)?;
+        let plan = state.create_physical_plan(&plan).await.map_err(Error::from_datafusion)?;
+        read_rows(engine.history.as_ref(), plan, state.task_ctx())
     }
 }
 

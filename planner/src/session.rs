@@ -8,9 +8,9 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use asofdb_sql::{Parsed, Statement};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
 
@@ -216,7 +216,7 @@ impl Session {
         let plan = planned.plan.as_ref().clone();
         let plan = planning.physical_plan(&state, plan, parameters).await?;
         let looks_up = has_lookup(&plan);
-        let mut stream = execute_stream(plan, state.task_ctx()).map_err(Error::from_datafusion)?;
+        let mut stream = planning.run(plan, &state)?;
         if !looks_up {
             return Ok(stream);
         }

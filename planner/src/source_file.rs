@@ -4,22 +4,25 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt64Array, new_null_array};
-
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array, new_null_array};
+use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::ParquetError;
 
 use crate::catalog::{Source, with_position};
 use crate::error::{Error, ObjectKind, Result, nearest};
 use crate::types::sql_name;
 
-/// Rows in a batch read from a file.
+/// Rows in a batch read from a file, and bytes of its texts: 8 MiB. A row that has more is alone.
 const BATCH_ROWS: usize = 8192;
+const BATCH_BYTES: u64 = 8 << 20;
 
 /// Finds `path` below one of the allowed directories, symbolic links resolved.
 ///
@@ -75,6 +78,8 @@ pub fn allowed_new_file(path: &str, allowed: &[PathBuf]) -> Result<PathBuf> {
 pub struct ParquetRows {
     path: PathBuf,
     reader: parquet::arrow::arrow_reader::ParquetRecordBatchReader,
+    /// Rows that were read and not given yet.
+    left: RecordBatch,
     schema: SchemaRef,
 }
 
@@ -92,16 +97,44 @@ impl ParquetRows {
             .with_batch_size(BATCH_ROWS)
             .build()
             .map_err(|e| Error::DataFusion(DataFusionError::from(e)))?;
-        Ok(ParquetRows { path: path.to_owned(), reader, schema })
+        let left = RecordBatch::new_empty(Arc::clone(&schema));
+        Ok(ParquetRows { path: path.to_owned(), reader, left, schema })
     }
+}
+
+/// How many of the first rows have no more than [`BATCH_BYTES`] of texts; at least one.
+fn fitting_rows(batch: &RecordBatch) -> usize {
+    let texts: Vec<_> = batch.columns().iter().filter_map(|c| c.as_string_view_opt()).collect();
+    let mut bytes = 0;
+    let full = (0..batch.num_rows()).position(|row| {
+        // The lower half of a view is the length.
+        bytes += texts.iter().map(|text| u64::from(text.views()[row] as u32)).sum::<u64>();
+        bytes > BATCH_BYTES
+    });
+    full.map_or(batch.num_rows(), |row| row.max(1))
 }
 
 fn open_builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let file = File::open(path)
         .map_err(|source| Error::File { path: path.display().to_string(), source })?;
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| Error::InvalidValue {
+    let unreadable = |e: ParquetError| Error::InvalidValue {
         message: format!("\"{}\" is not a readable Parquet file: {e}", path.display()),
-    })
+    };
+    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new());
+    let metadata = metadata.map_err(unreadable)?;
+    // Equal texts of a file may be stored once: as views they stay so, however many rows they are
+    // in, until it is known how long they are.
+    let views = metadata.schema().fields().iter().map(|field| match field.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 => {
+            Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View))
+        }
+        _ => Arc::clone(field),
+    });
+    let options =
+        ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(Fields::from_iter(views))));
+    let metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options);
+    let metadata = metadata.map_err(unreadable)?;
+    Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata))
 }
 
 fn check_columns(path: &Path, present: &Schema, wanted: &Schema) -> Result<()> {
@@ -126,14 +159,19 @@ impl Iterator for ParquetRows {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = match self.reader.next()? {
-            Ok(batch) => batch,
-            Err(error) => {
-                return Some(Err(Error::InvalidValue {
-                    message: format!("\"{}\" is damaged: {error}", self.path.display()),
-                }));
-            }
-        };
+        if self.left.num_rows() == 0 {
+            self.left = match self.reader.next()? {
+                Ok(batch) => batch,
+                Err(error) => {
+                    return Some(Err(Error::InvalidValue {
+                        message: format!("\"{}\" is damaged: {error}", self.path.display()),
+                    }));
+                }
+            };
+        }
+        let rows = fitting_rows(&self.left);
+        let batch = self.left.slice(0, rows);
+        self.left = self.left.slice(rows, self.left.num_rows() - rows);
         Some(conform(&batch, &self.schema))
     }
 }

@@ -141,13 +141,17 @@ impl From<ReadError> for Failure {
     }
 }
 
-/// Serves a client until it leaves or has to.
-pub async fn serve(socket: TcpStream, shared: Arc<Shared>) {
+/// Serves a client until it leaves or has to: between two statements when the server stops, and in
+/// the midst of one when `drained` turns true.
+pub async fn serve(socket: TcpStream, shared: Arc<Shared>, mut drained: watch::Receiver<bool>) {
     let mut wire = Wire::new(socket);
     let ended = match startup::start(&mut wire, &shared).await {
         Ok(Some(started)) => {
             let mut connection = Connection::new(wire, started, Arc::clone(&shared));
-            let ended = connection.run().await;
+            let ended = tokio::select! {
+                ended = connection.run() => ended,
+                _ = drained.wait_for(|drained| *drained) => Err(shutting_down()),
+            };
             wire = connection.wire;
             ended
         }

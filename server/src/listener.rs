@@ -12,7 +12,9 @@ use crate::connection::{self, Shared};
 use crate::task::Tasks;
 
 /// How long running statements may go on after the server was told to stop.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(7);
+/// How long clients whose statements are ended then may take to hear it.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Sockets beyond the sessions allowed: for cancel requests and for telling others to leave.
 const SPARE_SOCKETS: usize = 100;
 /// Pause after a failed accept, such as one for want of file descriptors.
@@ -27,6 +29,7 @@ pub(crate) async fn run(
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut connections = Tasks::new();
+    let drained = watch::Sender::new(false);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -43,7 +46,11 @@ pub(crate) async fn run(
                     tracing::debug!(%error, "socket options could not be set");
                 }
                 tracing::debug!(%address, "connection accepted");
-                connections.spawn(connection::serve(socket, Arc::clone(&shared)));
+                connections.spawn(connection::serve(
+                    socket,
+                    Arc::clone(&shared),
+                    drained.subscribe(),
+                ));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -54,7 +61,10 @@ pub(crate) async fn run(
     drop(listener);
     if tokio::time::timeout(DRAIN, connections.join()).await.is_err() {
         tracing::warn!("statements are still running and are ended now");
-        connections.abort().await;
+        drained.send_replace(true);
+        if tokio::time::timeout(FAREWELL, connections.join()).await.is_err() {
+            connections.abort().await;
+        }
     }
 }
 

@@ -88,7 +88,7 @@ impl Server {
         &self.database
     }
 
-    /// Stops accepting, tells idle clients to leave, lets running statements end for up to ten
+    /// Stops accepting, tells idle clients to leave, lets running statements end for up to seven
     /// seconds, and closes the database.
     pub async fn shutdown(self) {
         tracing::info!("stopping");

@@ -133,7 +133,7 @@ fn of_storage(source: &asofdb_storage::Error) -> ErrorInfo {
         Storage::LogClosed => "57P01",
         Storage::Locked { .. } | Storage::FilesGone { .. } => "55006",
         Storage::ManifestConflict { .. } | Storage::ForeignHistory { .. } => "55006",
-        Storage::InvalidTransaction { .. } => "54000",
+        Storage::InvalidTransaction { .. } | Storage::InvalidEntry { .. } => "54000",
         Storage::StateNotReady { .. }
         | Storage::StateLost { .. }
         | Storage::StateDamaged { .. }

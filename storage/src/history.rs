@@ -17,6 +17,7 @@
 //! A history belongs to one database, which alone writes it: of two processes that open it in
 //! spite of that, the one that finds a manifest of the other writes no more.
 
+mod check;
 mod copy;
 mod manifest;
 pub mod merge;
@@ -42,6 +43,7 @@ pub use writer::{FileWriter, RowShape, StreamRows};
 
 use crate::durable;
 use crate::error::Error;
+use check::mismatch;
 use target::{Target, blocking};
 
 const MANIFEST: &str = "manifest.json";
@@ -331,11 +333,7 @@ impl History {
         }
         for file in manifest.all_files() {
             let location = self.location(file);
-            let reason = match found.remove(&location) {
-                Some(bytes) if bytes == file.bytes => continue,
-                Some(bytes) => format!("it has {bytes} bytes, the manifest says {}", file.bytes),
-                None => "the manifest names it, but it is missing".to_owned(),
-            };
+            let Some(reason) = mismatch(file, found.remove(&location)) else { continue };
             let name = PathBuf::from(location.as_ref());
             return Err(Error::Damaged { file: name, offset: 0, reason });
         }

@@ -1,13 +1,22 @@
 //! The real binary as a process of its own.
 
 use std::io::{BufRead, BufReader, Error, Result};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls};
+
+/// How a connection ends: with an error that the server sent while nothing was asked, for instance.
+pub type End = JoinHandle<std::result::Result<(), tokio_postgres::Error>>;
 
 /// A running `asofdb serve`. It is killed without warning when it is dropped. With
 /// `ASOFDB_TEST_LOG` in the environment its log goes to the standard error.
 pub struct ServerProcess {
     child: Child,
     port: u16,
+    log: Arc<Mutex<String>>,
 }
 
 impl ServerProcess {
@@ -18,7 +27,7 @@ impl ServerProcess {
     /// If it cannot be run or ends before it serves; the message holds its log.
     pub fn start(command: &mut Command) -> Result<ServerProcess> {
         let child = command.stderr(Stdio::piped()).spawn()?;
-        let mut server = ServerProcess { child, port: 0 };
+        let mut server = ServerProcess { child, port: 0, log: Arc::default() };
         let stderr = server.child.stderr.take();
         let mut log = BufReader::new(stderr.ok_or_else(|| Error::other("stderr is piped"))?);
         let mut seen = String::new();
@@ -31,9 +40,14 @@ impl ServerProcess {
             if let Some(port) = port_in(&line) {
                 // Whoever writes to a full pipe waits.
                 let show = std::env::var_os("ASOFDB_TEST_LOG").is_some();
+                let kept = Arc::clone(&server.log);
                 std::thread::spawn(move || {
-                    let shown = log.lines().map_while(Result::ok).filter(|_| show);
-                    shown.for_each(|line| eprintln!("{line}"));
+                    for line in log.lines().map_while(Result::ok) {
+                        if show {
+                            eprintln!("{line}");
+                        }
+                        kept.lock().expect("no panic").extend([&line, "\n"]);
+                    }
                 });
                 server.port = port;
                 return Ok(server);
@@ -51,6 +65,70 @@ impl ServerProcess {
         self.child.id()
     }
 
+    /// What it has logged since it serves.
+    ///
+    /// # Panics
+    ///
+    /// If the thread that reads it did.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("no panic").clone()
+    }
+
+    /// A new connection.
+    ///
+    /// # Panics
+    ///
+    /// If there is none to be had.
+    pub async fn connect(&self) -> Client {
+        self.try_connect().await.expect("connects")
+    }
+
+    /// A new connection, or the reason why there is none.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses it, or has ended.
+    pub async fn try_connect(&self) -> std::result::Result<Client, tokio_postgres::Error> {
+        Ok(self.session().await?.0)
+    }
+
+    /// A new connection, and how it ends.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_connect`](Self::try_connect).
+    pub async fn session(&self) -> std::result::Result<(Client, End), tokio_postgres::Error> {
+        let url = format!("host=127.0.0.1 port={} user=asofdb dbname=asofdb", self.port);
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+        Ok((client, tokio::spawn(connection)))
+    }
+
+    /// Sends it a signal, such as `TERM`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be sent.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        signal(self.id(), name)
+    }
+
+    /// Waits until it has ended by itself, for as long as `patience`.
+    ///
+    /// # Errors
+    ///
+    /// If it has not.
+    pub async fn ended(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let wait = async {
+            loop {
+                if let Some(status) = self.child.try_wait()? {
+                    return Ok(status);
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(patience, wait).await?
+    }
+
     /// Kills it without warning.
     pub fn kill(&mut self) {
         // It may have ended by itself.
@@ -63,6 +141,16 @@ impl Drop for ServerProcess {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Sends a signal to a process.
+///
+/// # Errors
+///
+/// If it cannot be sent.
+pub fn signal(process: u32, name: &str) -> Result<()> {
+    let sent = Command::new("kill").args([format!("-{name}"), process.to_string()]).status()?;
+    if sent.success() { Ok(()) } else { Err(Error::other(format!("kill -{name}: {sent}"))) }
 }
 
 /// The port in the line that says the server is ready.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::process::signal;
+
 /// How often a server that starts is asked whether it answers, and the pause between.
 const TRIES: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(10);
@@ -73,6 +75,24 @@ impl RedisServer {
         self.kill();
         self.child = spawn(&self.folder, self.port, &self.arguments)?;
         Ok(())
+    }
+
+    /// Stops it where it is: it answers nothing until it is told to go on.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be stopped.
+    pub fn hang(&self) -> Result<()> {
+        signal(self.child.id(), "STOP")
+    }
+
+    /// Lets it go on after [`hang`](Self::hang).
+    ///
+    /// # Errors
+    ///
+    /// If it has ended.
+    pub fn go_on(&self) -> Result<()> {
+        signal(self.child.id(), "CONT")
     }
 
     /// Kills it without warning.

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use asofdb_tests::database::{Database, OFTEN, end, insert, settings};
 use asofdb_tests::proxy::{Direction, Proxy};
 use asofdb_tests::redis::RedisServer;
 use rand::Rng;
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
-use crate::database::{Database, NEVER, OFTEN, connect, end, insert, settings};
-use crate::{all_acknowledged, code, outcome, whole};
+use crate::{PROGRAM, all_acknowledged, code, outcome, whole};
 
 /// Longer than the server waits for an answer of Redis.
 const HANG: Duration = Duration::from_secs(6);
@@ -26,7 +26,7 @@ fn start() -> RedisServer {
 async fn over_a_proxy(redis: &RedisServer) -> (Database, Proxy) {
     let way = Proxy::to(redis.port()).expect("a port");
     let url = format!("redis://127.0.0.1:{}", way.port());
-    (Database::new(vec![("ASOFDB_ONLINE".to_owned(), url)]).await, way)
+    (Database::new(PROGRAM, vec![("ASOFDB_ONLINE".to_owned(), url)]).await, way)
 }
 
 fn offset(redis: &RedisServer) -> u64 {
@@ -56,8 +56,8 @@ async fn a_promoted_replica_that_lags_is_completed_and_so_is_the_old_primary() {
     let (primary, replica) = (start(), start());
     let (database, way) = over_a_proxy(&primary).await;
     let link = Proxy::to(primary.port()).expect("a port");
-    let server = database.start(NEVER, None);
-    let client = connect(&server).await;
+    let server = database.start();
+    let client = server.connect().await;
     insert(&client, 0..40).await;
     follow(&replica, &link, &primary).await;
     link.hold();
@@ -85,8 +85,8 @@ async fn rows_for_a_primary_that_became_a_replica_wait_for_the_new_one() {
     let (primary, replica) = (start(), start());
     let (database, way) = over_a_proxy(&primary).await;
     let link = Proxy::to(primary.port()).expect("a port");
-    let server = database.start(NEVER, None);
-    let client = connect(&server).await;
+    let server = database.start();
+    let client = server.connect().await;
     insert(&client, 0..10).await;
     follow(&replica, &link, &primary).await;
     replica.command("REPLICAOF NO ONE").expect("it is promoted");
@@ -108,7 +108,7 @@ async fn connections_cut_at_any_byte_lose_and_double_nothing() {
     let (runs, mut rng) = settings("ASOFDB_NETWORK_RUNS", 2);
     let redis = start();
     let (database, way) = over_a_proxy(&redis).await;
-    let server = database.start(OFTEN, None);
+    let server = database.start_with([OFTEN]);
     for _ in 0..runs {
         let work = database.work(&server, &mut rng).await;
         for _ in 0..30 {
@@ -127,8 +127,8 @@ async fn connections_cut_at_any_byte_lose_and_double_nothing() {
 async fn while_redis_cannot_be_reached_reads_fail_and_rows_wait() {
     let redis = start();
     let (database, way) = over_a_proxy(&redis).await;
-    let server = database.start(NEVER, None);
-    let (client, reader) = (connect(&server).await, connect(&server).await);
+    let server = database.start();
+    let (client, reader) = (server.connect().await, server.connect().await);
     insert(&client, 0..30).await;
     way.close();
     let waiting = insert_later(client);
@@ -147,8 +147,8 @@ async fn while_redis_cannot_be_reached_reads_fail_and_rows_wait() {
 async fn a_redis_that_hangs_and_does_everything_later_does_nothing_twice() {
     let redis = start();
     let (database, way) = over_a_proxy(&redis).await;
-    let server = database.start(NEVER, None);
-    let (client, reader) = (connect(&server).await, connect(&server).await);
+    let server = database.start();
+    let (client, reader) = (server.connect().await, server.connect().await);
     insert(&client, 0..30).await;
     way.hold();
     let waiting = insert_later(client);

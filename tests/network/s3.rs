@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use asofdb_tests::database::{Database, OFTEN, branch, end, insert, settings};
 use asofdb_tests::http_proxy::{Fault, Request};
 use asofdb_tests::moto::MotoServer;
 use asofdb_tests::process::ServerProcess;
@@ -11,11 +12,7 @@ use rand::Rng;
 use tokio::time::sleep;
 use tokio_postgres::{Client, NoTls};
 
-use crate::clients::Shared;
-use crate::database::{
-    Database, NEVER, OFTEN, branch, connect, copy_folder, end, insert, settings, try_connect, url,
-};
-use crate::{BOUND, all_acknowledged, code, outcome, whole};
+use crate::{BOUND, PROGRAM, all_acknowledged, code, outcome, whole};
 
 /// Reads all files; their statistics do not answer it.
 const SCAN: &str = "SELECT count(*) FROM events WHERE v * v >= 0";
@@ -25,7 +22,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 async fn on_s3() -> (MotoServer, Database) {
     let moto = MotoServer::start().expect("moto_server runs");
-    let database = Database::new(moto.environment()).await;
+    let database = Database::new(PROGRAM, moto.environment()).await;
     (moto, database)
 }
 
@@ -49,7 +46,7 @@ async fn requests_that_fail_at_random_lose_and_double_nothing() {
     let (runs, mut rng) = settings("ASOFDB_NETWORK_RUNS", 1);
     let (moto, database) = on_s3().await;
     for _ in 0..runs {
-        let server = database.start(OFTEN, None);
+        let server = database.start_with([OFTEN]);
         moto.fail_at_random(rng.random_range(3..12), branch(&mut rng));
         let work = database.work(&server, &mut rng).await;
         sleep(Duration::from_secs(2)).await;
@@ -58,18 +55,18 @@ async fn requests_that_fail_at_random_lose_and_double_nothing() {
         end(work).await;
         all_acknowledged(&database.ledger);
         database.check(&server).await;
-        assert_eq!(outcome(&connect(&server).await, "VACUUM").await, "OK");
+        assert_eq!(outcome(&server.connect().await, "VACUUM").await, "OK");
         database.check(&server).await;
         drop(server);
-        database.check(&database.start(NEVER, None)).await;
+        database.check(&database.start()).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_s3_events_are_taken_and_lookups_answered() {
     let (moto, database) = on_s3().await;
-    let server = database.start(NEVER, None);
-    let client = connect(&server).await;
+    let server = database.start();
+    let client = server.connect().await;
     insert(&client, 0..30).await;
     assert_eq!(outcome(&client, "CHECKPOINT").await, "OK");
     moto.way.rule(|_| Some(Fault::Cut));
@@ -84,12 +81,12 @@ async fn without_s3_events_are_taken_and_lookups_answered() {
     moto.way.rule(|_| Some(Fault::Refuse(503)));
     assert_eq!(outcome(&client, SCAN).await, "58030");
     drop(server);
-    let refused = ServerProcess::start(&mut database.command(NEVER)).err();
+    let refused = ServerProcess::start(&mut database.command()).err();
     let refused = refused.expect("it does not start without its history").to_string();
     assert!(refused.contains("manifest.json"), "{refused}");
     moto.way.heal();
-    let server = database.start(NEVER, None);
-    let client = connect(&server).await;
+    let server = database.start();
+    let client = server.connect().await;
     assert_eq!(whole(&client).await, 90);
     assert_eq!(outcome(&client, "CHECKPOINT").await, "OK");
     assert_eq!(whole(&client).await, 90);
@@ -100,12 +97,13 @@ async fn rows_that_s3_does_not_take_have_bounded_memory() {
     let (moto, mut database) = on_s3().await;
     let limit = ("ASOFDB_MEMORY_LIMIT".to_owned(), "64MiB".to_owned());
     database.environment.push(limit);
-    let server = database.start(OFTEN, None);
-    let client = connect(&server).await;
+    let server = database.start_with([OFTEN]);
+    let client = server.connect().await;
     moto.way.rule(|_| Some(Fault::Cut));
     let mut rows = 0;
     let refused = loop {
-        let lines = (rows..rows + 100_000).map(|id| format!("{id}\t{}\t0.5\t2025-03-01 12:00:00Z\n", id % 3));
+        let lines = (rows..rows + 100_000)
+            .map(|id| format!("{id}\t{}\t0.5\t2025-03-01 12:00:00Z\n", id % 3));
         match copy(&client, lines.collect()).await {
             Ok(count) => rows += count as i64,
             Err(error) => break code(Err::<(), _>(error)),
@@ -126,8 +124,8 @@ async fn rows_that_s3_does_not_take_have_bounded_memory() {
 async fn an_s3_that_hangs_is_given_up() {
     let (moto, mut database) = on_s3().await;
     database.environment.push(("AWS_TIMEOUT".to_owned(), "1 seconds".to_owned()));
-    let server = database.start(NEVER, None);
-    let (client, reader) = (connect(&server).await, connect(&server).await);
+    let server = database.start();
+    let (client, reader) = (server.connect().await, server.connect().await);
     insert(&client, 0..30).await;
     assert_eq!(outcome(&client, "CHECKPOINT").await, "OK");
     insert(&client, 30..60).await;
@@ -145,8 +143,8 @@ async fn an_s3_that_hangs_is_given_up() {
 async fn slow_answers_are_right_and_nobody_has_to_wait_for_them() {
     let (moto, mut database) = on_s3().await;
     database.environment.push(("ASOFDB_MAX_CONNECTIONS".to_owned(), "2".to_owned()));
-    let server = database.start(NEVER, None);
-    let client = connect(&server).await;
+    let server = database.start();
+    let client = server.connect().await;
     insert(&client, 0..30).await;
     assert_eq!(outcome(&client, "CHECKPOINT").await, "OK");
     moto.way.rule(|_| Some(Fault::Slow(Duration::from_millis(25))));
@@ -166,15 +164,14 @@ async fn slow_answers_are_right_and_nobody_has_to_wait_for_them() {
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
 
     // A client that leaves makes room for another.
-    let (leaving, connection) = tokio_postgres::connect(&url(&server), NoTls).await.unwrap();
-    let connection = tokio::spawn(connection);
+    let (leaving, connection) = server.session().await.unwrap();
     let read = tokio::spawn(async move { leaving.simple_query(SCAN).await.map(drop) });
     sleep(Duration::from_millis(300)).await;
-    assert_eq!(code(try_connect(&server).await), "53300");
+    assert_eq!(code(server.try_connect().await), "53300");
     connection.abort();
     assert!(read.await.unwrap().is_err(), "its connection is gone");
     let left = Instant::now();
-    while try_connect(&server).await.is_err() {
+    while server.try_connect().await.is_err() {
         assert!(left.elapsed() < SOON, "the statement of a client that left goes on");
         sleep(Duration::from_millis(50)).await;
     }
@@ -183,8 +180,8 @@ async fn slow_answers_are_right_and_nobody_has_to_wait_for_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_checkpoint_of_which_nobody_learnt_that_it_took_effect_moves_its_rows_once() {
     let (moto, database) = on_s3().await;
-    let server = database.start(NEVER, None);
-    let client = connect(&server).await;
+    let server = database.start();
+    let client = server.connect().await;
     let mut rows = 0..10;
     // The second manifest of `VACUUM` is that of the merge.
     for (statement, manifest) in [("CHECKPOINT", 1), ("CHECKPOINT", 1), ("VACUUM", 2)] {
@@ -210,26 +207,23 @@ async fn a_checkpoint_of_which_nobody_learnt_that_it_took_effect_moves_its_rows_
         rows = rows.end..rows.end + 10;
     }
     drop(server);
-    let server = database.start(NEVER, None);
-    assert_eq!(whole(&connect(&server).await).await, rows.start);
+    let server = database.start();
+    assert_eq!(whole(&server.connect().await).await, rows.start);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_servers_with_one_history_the_later_writer_is_refused() {
-    let (moto, database) = on_s3().await;
-    let server = database.start(NEVER, None);
-    let client = connect(&server).await;
+    let (_moto, database) = on_s3().await;
+    let server = database.start();
+    let client = server.connect().await;
     insert(&client, 0..30).await;
     assert_eq!(outcome(&client, "CHECKPOINT").await, "OK");
     insert(&client, 30..40).await;
     drop(server);
-    let folder = tempfile::tempdir().unwrap();
-    copy_folder(database.folder.path(), folder.path());
-    let (environment, ledger) = (moto.environment(), Shared::default());
-    let copy = Database { folder, environment, ledger };
+    let copy = database.copy();
 
-    let (server, second) = (database.start(NEVER, None), copy.start(NEVER, None));
-    let (client, second) = (connect(&server).await, connect(&second).await);
+    let (server, second) = (database.start(), copy.start());
+    let (client, second) = (server.connect().await, second.connect().await);
     insert(&client, 40..50).await;
     assert_eq!(outcome(&client, "CHECKPOINT").await, "OK");
     insert(&second, 100..107).await;
@@ -240,6 +234,6 @@ async fn of_two_servers_with_one_history_the_later_writer_is_refused() {
     assert_eq!(outcome(&client, "VACUUM").await, "OK");
     assert_eq!(whole(&client).await, 50, "nothing of the second");
     drop(server);
-    let server = database.start(NEVER, None);
-    assert_eq!(whole(&connect(&server).await).await, 50);
+    let server = database.start();
+    assert_eq!(whole(&server.connect().await).await, 50);
 }

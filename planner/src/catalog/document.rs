@@ -1,6 +1,7 @@
 //! The catalog as one document: the statements that make it, with the ids they were given.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
@@ -82,15 +83,17 @@ impl Document {
         serde_json::to_vec_pretty(self).map_err(|e| Error::Internal(e.to_string()))
     }
 
-    /// Reads stored bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+    /// Reads the bytes that `file` holds.
+    pub fn from_bytes(bytes: &[u8], file: &Path) -> Result<Self> {
         let document: Document = serde_json::from_slice(bytes)
             .map_err(|e| Error::definition(format!("the catalog can't be read: {e}")))?;
         match document.format {
             FORMAT => Ok(document),
-            other => Err(Error::unsupported(format!(
-                "the catalog has format {other}, this version reads {FORMAT}"
-            ))),
+            other => Err(Error::Storage(asofdb_storage::Error::UnknownVersion {
+                file: file.to_owned(),
+                found: other.into(),
+                supported: FORMAT.into(),
+            })),
         }
     }
 

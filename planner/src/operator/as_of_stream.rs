@@ -129,6 +129,7 @@ impl AsOfStream {
         present: &[bool],
         instants: &ArrayRef,
     ) -> Result<RecordBatch> {
+        fail::fail_point!("join::sweep");
         let run = concat_batches(&self.events.schema(), &self.buffer)?;
         let run_keys = self.converter.convert_columns(&run.columns()[..self.keys.len()])?;
         let instants = instants.as_primitive::<TimestampMicrosecondType>();

@@ -141,6 +141,7 @@ impl OnlineLookupExec {
     }
 
     async fn lookup(&self) -> Result<RecordBatch> {
+        fail::fail_point!("lookup::read");
         let instant = evaluate_constant(&self.as_of)?;
         let instants = instant.as_primitive::<TimestampMicrosecondType>();
         let instant = instants.is_valid(0).then(|| instants.value(0));

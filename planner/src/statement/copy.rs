@@ -7,7 +7,6 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use asofdb_sql::{Copy, CopyEndpoint, CopyFormat, CopyTarget, fold};
 use datafusion::error::DataFusionError;
-use datafusion::physical_plan::execute_stream;
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
@@ -39,7 +38,8 @@ pub async fn from(database: &Database, copy: &Copy) -> Result<Outcome> {
             let file = allowed_path(path, &database.inner.import_dirs)?;
             match file_format(copy, &file)? {
                 CopyFormat::Parquet => {
-                    let batches = read_parquet(file, Arc::clone(&copy_in.schema)).await?;
+                    let limit = database.inner.writing()?.options.memory_limit_bytes / 2;
+                    let batches = read_parquet(file, Arc::clone(&copy_in.schema), limit).await?;
                     Ok(Outcome::done(format!("COPY {}", copy_in.finish(batches).await?)))
                 }
                 _ => Ok(Outcome::CopyFile { path: file, copy: copy_in }),
@@ -48,8 +48,19 @@ pub async fn from(database: &Database, copy: &Copy) -> Result<Outcome> {
     }
 }
 
-async fn read_parquet(file: PathBuf, schema: SchemaRef) -> Result<Vec<RecordBatch>> {
-    blocking(move || ParquetRows::open(&file, schema)?.collect()).await
+/// All rows of a file, which may take `limit` bytes.
+async fn read_parquet(file: PathBuf, schema: SchemaRef, limit: usize) -> Result<Vec<RecordBatch>> {
+    let mut bytes = 0;
+    let counted = move |batch: Result<RecordBatch>| {
+        let batch = batch?;
+        bytes += batch.get_array_memory_size();
+        let message = || format!("the rows of one COPY take more than {} MiB", limit >> 20);
+        match bytes > limit {
+            true => Err(Error::DataFusion(DataFusionError::ResourcesExhausted(message()))),
+            false => Ok(batch),
+        }
+    };
+    blocking(move || ParquetRows::open(&file, schema)?.map(counted).collect()).await
 }
 
 /// The columns that a `COPY` names, or all.
@@ -119,7 +130,7 @@ pub async fn to(database: &Database, copy: &Copy) -> Result<Outcome> {
     let plan = planning.plan_query(&catalog, &query).await?;
     let state = planning.state(&catalog);
     let plan = planning.physical_plan(&state, plan, Vec::new()).await?;
-    let mut stream = execute_stream(plan, state.task_ctx()).map_err(Error::from_datafusion)?;
+    let mut stream = planning.run(plan, &state)?;
     let mut writer = PartialFile::create(&file, stream.schema())?;
     let mut rows = 0;
     while let Some(batch) = stream.try_next().await.map_err(Error::from_datafusion)? {

@@ -1,12 +1,14 @@
 //! DataFusion's and Arrow's errors in the user's terms.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 
 use arrow::error::ArrowError;
 use asofdb_planner::Error;
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 use pgwire::error::ErrorInfo;
+use tokio::task::JoinError;
 
 use super::{error, of_planner};
 
@@ -35,6 +37,8 @@ pub(super) fn of_datafusion(source: &DataFusionError, sql: &str) -> ErrorInfo {
         DataFusionError::IoError(source) => error("58030", source.to_string()),
         DataFusionError::ObjectStore(source) => error("58030", clean(&source.to_string())),
         DataFusionError::ParquetError(source) => error("58030", clean(&source.to_string())),
+        DataFusionError::ExecutionJoin(_) => panicked(),
+        DataFusionError::External(inner) if inner.is::<Arc<JoinError>>() => panicked(),
         DataFusionError::Diagnostic(_, source) => of_datafusion(source, sql),
         DataFusionError::Collection(sources) => match sources.first() {
             Some(first) => of_datafusion(first, sql),
@@ -42,6 +46,11 @@ pub(super) fn of_datafusion(source: &DataFusionError, sql: &str) -> ErrorInfo {
         },
         other => error("XX000", format!("internal error: {}", clean(&other.message()))),
     }
+}
+
+/// A task of the query's panicked; whoever waits for several tasks gets that shared.
+fn panicked() -> ErrorInfo {
+    error("XX000", "internal error: the statement could not be completed")
 }
 
 /// Our own error, however deep it is wrapped.
@@ -92,6 +101,7 @@ pub(super) fn of_arrow(source: &ArrowError, sql: &str) -> ErrorInfo {
             },
         },
         ArrowError::IoError(message, _) => error("58030", clean(message)),
+        ArrowError::ParquetError(message) => error("XX001", clean(message)),
         other => error("XX000", clean(&other.to_string())),
     }
 }

@@ -168,6 +168,11 @@ impl FileWriter {
     fn failed(&self, source: ParquetError) -> Error {
         let path = self.file.path.clone();
         let ParquetError::External(inner) = source else { return Error::Parquet { path, source } };
+        // Parquet's writer wraps its own errors, too.
+        let inner = match inner.downcast::<ParquetError>() {
+            Ok(source) => return self.failed(*source),
+            Err(inner) => inner,
+        };
         let inner = match inner.downcast::<Error>() {
             Ok(error) => return *error,
             Err(inner) => inner,

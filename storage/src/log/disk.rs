@@ -24,6 +24,7 @@ impl Disk for RealDisk {
     }
 
     fn sync(&mut self, file: &File) -> io::Result<()> {
+        fail::fail_point!("log::sync", |_| Err(io::Error::other("a fault of the disk")));
         file.sync_data()
     }
 

@@ -1,6 +1,8 @@
 //! Clients that change the database until their connection breaks or they are stopped, and what
 //! they know of it.
 
+#![allow(clippy::missing_panics_doc, clippy::panic, reason = "this is for tests")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,8 +10,8 @@ use bytes::Bytes;
 use futures::SinkExt;
 use rand::Rng;
 use rand::rngs::StdRng;
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Error};
 
 /// Keys of the entity.
 pub const KEYS: i64 = 7;
@@ -22,6 +24,8 @@ pub struct Ledger {
     pub acknowledged: Vec<i64>,
     /// Rows sent together of which the answer never came.
     pub in_doubt: Vec<Vec<i64>>,
+    /// The SQLSTATE of each error that the server sent.
+    pub refusals: Vec<SqlState>,
     /// Whether the clients are to end.
     pub stop: bool,
 }
@@ -41,6 +45,26 @@ fn stopped(ledger: &Shared) -> bool {
     ledger.lock().expect("no panic").stop
 }
 
+/// Inserts some rows.
+///
+/// # Errors
+///
+/// The server's, or that of the connection.
+pub async fn insert_rows(client: &Client, ledger: &Shared, rows: usize) -> Result<(), Error> {
+    let ids = ledger.lock().expect("no panic").take_ids(rows);
+    let answer = client.batch_execute(&insert_of(&ids)).await;
+    settle(ledger, ids, &answer);
+    answer
+}
+
+fn insert_of(ids: &[i64]) -> String {
+    let values = ids.iter().map(|id| {
+        let (key, value, ts) = row(*id);
+        format!("({id}, {key}, {value:?}, '{ts}')")
+    });
+    format!("INSERT INTO events VALUES {}", values.collect::<Vec<_>>().join(", "))
+}
+
 fn row(id: i64) -> (i64, f64, String) {
     let micros = 1_700_000_000_000_000 + (id * 7_919_000) % 3_600_000_000;
     let ts = chrono::DateTime::from_timestamp_micros(micros).expect("a valid instant");
@@ -50,16 +74,7 @@ fn row(id: i64) -> (i64, f64, String) {
 /// Inserts until the connection breaks or it is told to stop.
 pub async fn insert(client: Client, ledger: Shared, mut rng: StdRng) {
     while !stopped(&ledger) {
-        let ids = ledger.lock().expect("no panic").take_ids(rng.random_range(1..20));
-        let values: Vec<String> = ids
-            .iter()
-            .map(|id| {
-                let (key, value, ts) = row(*id);
-                format!("({id}, {key}, {value:?}, '{ts}')")
-            })
-            .collect();
-        let sql = format!("INSERT INTO events VALUES {}", values.join(", "));
-        if !settle(&ledger, ids, client.batch_execute(&sql).await) {
+        if refused(insert_rows(&client, &ledger, rng.random_range(1..20)).await) {
             return;
         }
     }
@@ -80,8 +95,9 @@ pub async fn copy(client: Client, ledger: Shared, mut rng: StdRng) {
             sink.send(Bytes::from(text)).await?;
             sink.as_mut().finish().await
         };
-        let done = sent.await.map(drop);
-        if !settle(&ledger, ids, done) {
+        let sent = sent.await.map(drop);
+        settle(&ledger, ids, &sent);
+        if refused(sent) {
             return;
         }
     }
@@ -92,7 +108,7 @@ pub async fn checkpoint(client: Client, ledger: Shared, mut rng: StdRng) {
     while !stopped(&ledger) {
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..80))).await;
         let statement = if rng.random_range(0..3) == 0 { "VACUUM" } else { "CHECKPOINT" };
-        if is_over(client.batch_execute(statement).await) {
+        if is_over(&ledger, client.batch_execute(statement).await) {
             return;
         }
     }
@@ -104,7 +120,7 @@ pub async fn redefine(client: Client, ledger: Shared, mut rng: StdRng) {
                   SELECT count(v) OVER (RANGE UNBOUNDED PRECEDING) FROM events WHERE id >= 0";
     for statement in [create, "DROP FEATURE IF EXISTS extra ON things"].into_iter().cycle() {
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..80))).await;
-        if stopped(&ledger) || is_over(client.batch_execute(statement).await) {
+        if stopped(&ledger) || is_over(&ledger, client.batch_execute(statement).await) {
             return;
         }
     }
@@ -116,7 +132,8 @@ pub async fn look_up(client: Client, ledger: Shared, mut rng: StdRng) {
         tokio::time::sleep(Duration::from_millis(rng.random_range(1..20))).await;
         let key = rng.random_range(0..KEYS);
         let sql = format!("SELECT n FROM things WHERE k = {key}");
-        if is_over(read_count(&client, &ledger, &sql, |id| id % KEYS == key).await) {
+        let read = read_count(&client, &ledger, &sql, |id| id % KEYS == key).await;
+        if is_over(&ledger, read) {
             return;
         }
     }
@@ -128,7 +145,7 @@ pub async fn scan(client: Client, ledger: Shared, mut rng: StdRng) {
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..80))).await;
         // The condition is true, but files' statistics do not say so.
         let sql = "SELECT count(*) FROM events WHERE v * v >= 0";
-        if is_over(read_count(&client, &ledger, sql, |_| true).await) {
+        if is_over(&ledger, read_count(&client, &ledger, sql, |_| true).await) {
             return;
         }
     }
@@ -140,7 +157,7 @@ async fn read_count(
     ledger: &Shared,
     sql: &str,
     counts: impl Fn(&i64) -> bool,
-) -> Result<(), tokio_postgres::Error> {
+) -> Result<(), Error> {
     let count = |ids: &mut dyn Iterator<Item = i64>| ids.filter(&counts).count() as i64;
     let least = count(&mut ledger.lock().expect("no panic").acknowledged.iter().copied());
     let found: i64 = client.query_one(sql, &[]).await?.get(0);
@@ -149,25 +166,39 @@ async fn read_count(
     Ok(())
 }
 
-/// Whether the connection is gone. A statement may fail for a while, and says so; ingest may not.
-fn is_over(result: Result<(), tokio_postgres::Error>) -> bool {
-    let Err(error) = result else { return false };
+/// Whether the connection is gone, or is about to go. Rows may not be refused for another reason.
+fn refused(answer: Result<(), Error>) -> bool {
+    let Err(error) = answer else { return false };
+    let code = error.code().filter(|code| **code != SqlState::ADMIN_SHUTDOWN);
+    assert!(code.is_none(), "rows were refused: {error:?}");
+    true
+}
+
+/// Whether the connection is gone, or is about to go. Other statements may fail for a while.
+fn is_over(ledger: &Shared, answer: Result<(), Error>) -> bool {
+    note(ledger, &answer);
+    let Err(error) = answer else { return false };
     match error.code().map(SqlState::code) {
-        None => true,
+        None | Some("57P01") => true,
         // The online state is not complete or takes no writes; the history cannot be reached.
         Some("57P03" | "53000" | "58030") => false,
         Some(_) => panic!("{error:?}"),
     }
 }
 
-fn settle(ledger: &Shared, ids: Vec<i64>, result: Result<(), tokio_postgres::Error>) -> bool {
-    let acknowledged = result.is_ok();
-    let failure = result.err().filter(|error| error.code().is_some());
-    assert!(failure.is_none(), "rows were refused: {failure:?}");
-    let mut ledger = ledger.lock().expect("no panic");
-    match acknowledged {
-        true => ledger.acknowledged.extend(ids),
-        false => ledger.in_doubt.push(ids),
+fn settle(ledger: &Shared, ids: Vec<i64>, answer: &Result<(), Error>) {
+    let mut known = ledger.lock().expect("no panic");
+    match answer {
+        Ok(()) => known.acknowledged.extend(ids),
+        Err(_) => known.in_doubt.push(ids),
     }
-    acknowledged
+    drop(known);
+    note(ledger, answer);
+}
+
+/// Keeps the SQLSTATE of an error that the server sent.
+pub fn note(ledger: &Shared, answer: &Result<(), Error>) {
+    if let Err(Some(code)) = answer.as_ref().map_err(Error::code) {
+        ledger.lock().expect("no panic").refusals.push(code.clone());
+    }
 }

@@ -1,12 +1,14 @@
 //! What has to hold after each fault.
 
+#![allow(clippy::panic, clippy::missing_panics_doc, reason = "this is for tests")]
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
-use super::clients::Shared;
+use crate::clients::Shared;
 
 /// Declares what the clients write to.
 pub async fn declare(client: &Client) {
@@ -19,7 +21,11 @@ pub async fn declare(client: &Client) {
                SELECT count(*) OVER (RANGE UNBOUNDED PRECEDING) AS n,
                       sum(v) OVER (RANGE UNBOUNDED PRECEDING) AS total,
                       max(id) OVER (RANGE UNBOUNDED PRECEDING) AS newest
-               FROM events",
+               FROM events;
+             CREATE ENTITY recents (k BIGINT);
+             CREATE FEATURES ON recents AS
+               SELECT count(*) OVER w AS n, sum(v) OVER w AS total FROM events
+               WINDOW w AS (RANGE INTERVAL '10 minutes' PRECEDING)",
         )
         .await
         .expect("declares");
@@ -72,11 +78,42 @@ pub async fn verify_features(client: &Client) -> usize {
         let (feature, trained): (f64, f64) = (feature.get(3), trained.get(1));
         assert_eq!(feature.to_bits(), trained.to_bits());
     }
-    let differences = complete(client, "VERIFY FEATURES ON things").await;
-    let shown: Vec<Vec<Option<String>>> =
-        differences.iter().map(|row| (0..4).map(|column| row.get(column)).collect()).collect();
-    assert!(shown.is_empty(), "online state differs from the events: {shown:?}");
+    for entity in ["things", "recents"] {
+        let differences = complete(client, &format!("VERIFY FEATURES ON {entity}")).await;
+        let shown: Vec<Vec<Option<String>>> =
+            differences.iter().map(|row| (0..4).map(|column| row.get(column)).collect()).collect();
+        assert!(shown.is_empty(), "online state of {entity} differs from the events: {shown:?}");
+    }
+    verify_windows(client).await;
     online.len() * 4
+}
+
+/// Compares lookups over a window that moves with training, bit for bit: as of the newest event, and
+/// as of instants of which the state may have forgotten the events.
+async fn verify_windows(client: &Client) {
+    let newest = client.simple_query("SELECT max(ts)::TEXT FROM events").await.expect("reads");
+    let newest = newest.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    let Some(newest) = newest else { return };
+    for before in ["0 minutes", "5 minutes", "25 minutes"] {
+        let instant = format!("TIMESTAMPTZ '{newest}' - INTERVAL '{before}'");
+        let online =
+            format!("SELECT k, n, total FROM recents FOR SYSTEM_TIME AS OF {instant} ORDER BY k");
+        let trained = format!(
+            "SELECT l.k, t.n, t.total \
+             FROM (SELECT DISTINCT k FROM events WHERE ts <= {instant}) AS l \
+             LEFT JOIN recents FOR SYSTEM_TIME AS OF {instant} AS t ON t.k = l.k ORDER BY l.k"
+        );
+        let values = |rows: Vec<Row>| -> Vec<(i64, i64, Option<u64>)> {
+            let total = |row: &Row| row.get::<_, Option<f64>>(2).map(f64::to_bits);
+            rows.iter().map(|row| (row.get(0), row.get(1), total(row))).collect()
+        };
+        let online = values(complete(client, &online).await);
+        let trained = values(client.query(&trained, &[]).await.expect("reads"));
+        assert_eq!(online, trained, "as of {before} before the newest event");
+    }
 }
 
 /// What a read of online state answers once the state is complete.
