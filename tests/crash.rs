@@ -211,7 +211,8 @@ fn tear(folder: &Path, rng: &mut StdRng) {
 async fn verify_finds_a_state_that_is_wrong() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = serve(Path::new(PROGRAM), folder.path());
-    command.env("FAILPOINTS", "timelines::insert=1*off->1*return");
+    // Each row goes to two entities.
+    command.env("FAILPOINTS", "timelines::insert=2*off->2*return");
     let server = ServerProcess::start(&mut command).expect("the binary serves");
     let client = server.connect().await;
     declare(&client).await;
