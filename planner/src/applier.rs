@@ -253,6 +253,7 @@ impl Applier {
             }
             // It was dropped meanwhile: nobody reads it any more.
             Err(StorageError::UnknownSpace { .. }) => Ok(()),
+            Err(_) if live.track.is_retired() => Ok(()),
             other => Ok(other?),
         }
     }
