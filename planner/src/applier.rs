@@ -251,7 +251,8 @@ impl Applier {
                 self.begin(live).await;
                 Ok(())
             }
-            // It was dropped meanwhile: nobody reads it any more.
+            // It was dropped meanwhile: nobody reads it any more, and no row waits for it.
+            Err(_) if live.track.is_retired() => Ok(()),
             Err(StorageError::UnknownSpace { .. }) => Ok(()),
             Err(_) if live.track.is_retired() => Ok(()),
             other => Ok(other?),

@@ -144,6 +144,35 @@ async fn while_redis_cannot_be_reached_reads_fail_and_rows_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_wait_are_not_refused_because_a_feature_is_dropped() {
+    let redis = start();
+    let (database, _way) = over_a_proxy(&redis).await;
+    let server = database.start();
+    let (client, other) = (server.connect().await, server.connect().await);
+    // Several, for rows go to the tracks in any order.
+    for n in 0..6 {
+        let create = format!(
+            "CREATE FEATURE extra_{n} ON things AS
+             SELECT count(v) OVER (RANGE UNBOUNDED PRECEDING) FROM events WHERE id >= {n}"
+        );
+        assert_eq!(outcome(&other, &create).await, "OK");
+    }
+    insert(&client, 0..30).await;
+    redis.command("CONFIG SET min-replicas-to-write 1").expect("it takes no writes");
+    let waiting = insert_later(client);
+    sleep(Duration::from_millis(500)).await;
+    for n in 0..6 {
+        let drop = format!("DROP FEATURE extra_{n} ON things");
+        assert_eq!(outcome(&other, &drop).await, "OK");
+    }
+    sleep(Duration::from_millis(500)).await;
+    assert!(!waiting.is_finished(), "features that are there have not got the rows");
+    redis.command("CONFIG SET min-replicas-to-write 0").expect("it takes writes");
+    waiting.await.unwrap();
+    assert_eq!(whole(&other).await, 60);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_hangs_and_does_everything_later_does_nothing_twice() {
     let redis = start();
     let (database, way) = over_a_proxy(&redis).await;
