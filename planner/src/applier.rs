@@ -174,7 +174,6 @@ impl Applier {
     async fn apply(&mut self, commits: Vec<Committed>) {
         fail::fail_point!("applier::apply");
         let Some(last) = commits.last() else { return };
-        fail::fail_point!("applier::apply");
         let to = last.first + last.batch.num_rows() as u64;
         let mut by_track: HashMap<u32, (Arc<LiveTrack>, Changes)> = HashMap::new();
         let mut answers = Vec::with_capacity(commits.len());
@@ -254,7 +253,6 @@ impl Applier {
             // It was dropped meanwhile: nobody reads it any more, and no row waits for it.
             Err(_) if live.track.is_retired() => Ok(()),
             Err(StorageError::UnknownSpace { .. }) => Ok(()),
-            Err(_) if live.track.is_retired() => Ok(()),
             other => Ok(other?),
         }
     }

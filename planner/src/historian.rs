@@ -203,6 +203,7 @@ async fn pause(retry: &mut Duration, stopping: &mut watch::Receiver<bool>) -> bo
 
 /// Expires, merges and deletes for all sources.
 async fn upkeep(inner: &Arc<Inner>, stopping: &watch::Receiver<bool>) -> Result<()> {
+    let mut stopped = stopping.clone();
     for source in inner.catalog().sources() {
         if *stopping.borrow() {
             return Ok(());
@@ -210,7 +211,11 @@ async fn upkeep(inner: &Arc<Inner>, stopping: &watch::Receiver<bool>) -> Result<
         let kept = async {
             expire(inner, source).await?;
             merge_files(inner, source, Extent::Few).await?;
-            forget(inner, source, false).await
+            // It can end anywhere, and a store may take long to answer.
+            tokio::select! {
+                forgotten = forget(inner, source, false) => forgotten,
+                _ = stopped.wait_for(|stopped| *stopped) => Ok(()),
+            }
         };
         match kept.await {
             // It was dropped meanwhile.
