@@ -385,7 +385,15 @@ impl Error {
         path: &object_store::path::Path,
     ) -> impl FnOnce(object_store::Error) -> Error {
         let path = path.to_string();
-        move |source| Error::Store { path, source }
+        move |source| match source {
+            object_store::Error::Generic { store, source } => match source.downcast::<Error>() {
+                Ok(error) => *error,
+                Err(source) => {
+                    Error::Store { path, source: object_store::Error::Generic { store, source } }
+                }
+            },
+            source => Error::Store { path, source },
+        }
     }
 
     /// States that acknowledged bytes changed.

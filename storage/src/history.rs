@@ -18,9 +18,11 @@
 //! spite of that, the one that finds a manifest of the other writes no more.
 
 mod check;
+mod checked;
 mod copy;
 mod manifest;
 pub mod merge;
+mod sums;
 mod target;
 mod writer;
 
@@ -39,11 +41,13 @@ use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
 
 pub use manifest::{Bucket, DataFile, FileLayout, FileRef, Manifest, StreamFiles};
+pub use sums::BlockSums;
 pub use writer::{FileWriter, RowShape, StreamRows};
 
 use crate::durable;
 use crate::error::Error;
 use check::mismatch;
+use checked::CheckedStore;
 use target::{Target, blocking};
 
 const MANIFEST: &str = "manifest.json";
@@ -58,6 +62,8 @@ pub struct History {
 #[derive(Debug)]
 struct Inner {
     target: Target,
+    /// What readers get.
+    checked: Arc<CheckedStore>,
     prefix: Path,
     database: String,
     current: RwLock<Arc<Manifest>>,
@@ -152,6 +158,7 @@ impl History {
     ) -> Result<History, Error> {
         let (manifest, version) = load(&target, &prefix, database).await?;
         let inner = Inner {
+            checked: Arc::new(CheckedStore::new(Arc::clone(&target.store))),
             target,
             prefix,
             database: database.to_owned(),
@@ -161,6 +168,7 @@ impl History {
             _lock: lock,
         };
         let history = History { inner: Arc::new(inner) };
+        history.verify_files(&history.manifest());
         history.collect_garbage().await?;
         Ok(history)
     }
@@ -178,16 +186,6 @@ impl History {
     pub async fn refresh(&self) -> Result<Arc<Manifest>, Error> {
         let _turn = self.write_turn().await?;
         Ok(self.manifest())
-    }
-
-    /// The store that holds the files.
-    pub fn store(&self) -> Arc<dyn ObjectStore> {
-        self.inner.target.store.clone()
-    }
-
-    /// Where `file` is in the [`store`](Self::store).
-    pub fn location(&self, file: &DataFile) -> Path {
-        below(&self.inner.prefix, &file.path)
     }
 
     /// Writes one file per stream that has rows, then makes them and `covered` visible at once.
@@ -447,6 +445,7 @@ impl History {
         let named = next.paths();
         let gone = current.all_files().filter(|file| !named.contains(file.path.as_str()));
         self.retire(gone.cloned());
+        self.verify_files(&next);
         let next = Arc::new(next);
         *current = Arc::clone(&next);
         next

@@ -27,8 +27,8 @@ pub mod online;
 pub use catalog_file::CatalogFile;
 pub use error::Error;
 pub use history::{
-    Bucket, DataFile, FileLayout, FileRef, FileWriter, History, Manifest, Owner, RowShape,
-    StreamFiles, StreamRows,
+    BlockSums, Bucket, DataFile, FileLayout, FileRef, FileWriter, History, Manifest, Owner,
+    RowShape, StreamFiles, StreamRows,
 };
 pub use identity::identity;
 pub use key::{KeyPart, decode_key, encode_key, encode_key_into};

@@ -4,7 +4,7 @@
 //! has to read them, or to refuse them by their version. When a format changes, a folder is added:
 //!
 //! ```sh
-//! ASOFDB_WRITE_FORMAT=2 cargo test --workspace --test faults folders_of_earlier
+//! ASOFDB_WRITE_FORMAT=3 cargo test --workspace --test faults folders_of_earlier
 //! ```
 //!
 //! and the number joins `EARLIER`. Folders that are there are never written anew.
@@ -20,7 +20,7 @@ use tokio_postgres::Client;
 use crate::{PATIENCE, PROGRAM, answer, only_file, start_fails};
 
 /// The folders that this version reads.
-const EARLIER: &[u32] = &[1];
+const EARLIER: &[u32] = &[1, 2];
 
 const DECLARATIONS: &str = "
     CREATE SOURCE payments (id BIGINT NOT NULL, customer TEXT, shop INTEGER, amount NUMERIC(12, 2),
@@ -170,7 +170,7 @@ async fn a_folder_of_a_later_version_is_refused() {
         (
             folder.join("history/manifest.json"),
             9,
-            Box::new(replaced("\"format\": 2", "\"format\": 9")),
+            Box::new(replaced("\"format\": 3", "\"format\": 9")),
         ),
         (folder.join("catalog"), 9, Box::new(replaced("asofdb-catalog 1", "asofdb-catalog 9"))),
         (folder.join("catalog"), 9, Box::new(later_document)),

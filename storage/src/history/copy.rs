@@ -19,8 +19,8 @@ impl History {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`], [`Error::Io`]. Without the manifest, which is written last, the folder is
-    /// no history.
+    /// [`Error::Damaged`] if a file is not what was written; [`Error::Store`], [`Error::Io`].
+    /// Without the manifest, which is written last, the folder is no history.
     pub async fn copy_to(
         &self,
         manifest: &Manifest,
@@ -41,7 +41,7 @@ impl History {
 
     async fn copy_file(&self, file: &DataFile, to: &FsPath) -> Result<(), Error> {
         let location = self.location(file);
-        let found = self.inner.target.store.get(&location).await;
+        let found = self.store().get(&location).await;
         let mut bytes = found.map_err(Error::store(&location))?.into_stream();
         let (path, aside) = (to.to_owned(), durable::aside_of(to));
         let target = aside.clone();

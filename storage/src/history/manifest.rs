@@ -6,15 +6,19 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use super::sums::BlockSums;
 use crate::error::Error;
 
-/// The version of the manifest's format.
-const FORMAT: u32 = 2;
+/// The version of the manifest's format that is written.
+const FORMAT: u64 = 3;
+
+/// The earliest version that is read. Its files have no checksums.
+const OLDEST_FORMAT: u64 = 2;
 
 /// In which order a file holds its rows, and which rows of its stream those may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +67,9 @@ pub struct DataFile {
     pub max_time: i64,
     /// How its rows are laid out.
     pub layout: FileLayout,
+    /// The checksums of its content; `None` if an earlier version wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sums: Option<BlockSums>,
 }
 
 /// A file that cannot be deleted while somebody holds this.
@@ -72,6 +79,11 @@ pub struct FileRef(Arc<DataFile>);
 impl FileRef {
     pub(super) fn new(file: DataFile) -> FileRef {
         FileRef(Arc::new(file))
+    }
+
+    /// The file as long as somebody holds it.
+    pub(super) fn downgrade(&self) -> Weak<DataFile> {
+        Arc::downgrade(&self.0)
     }
 
     /// Whether nobody else holds the file.
@@ -116,7 +128,7 @@ pub struct StreamFiles {
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The version of the format.
-    pub format: u32,
+    pub format: u64,
     /// Counts the replacements of the manifest; 0 before the first.
     pub generation: u64,
     /// Every position below this is in the files (or belongs to a dropped stream).
@@ -174,9 +186,9 @@ impl Manifest {
             serde_json::from_slice(bytes).map_err(|error| damaged(path, &error.to_string()))?;
         // Another format may have other fields: it is looked at before anything else is expected.
         match value.pointer("/manifest/format").and_then(Value::as_u64) {
-            Some(format) if format == u64::from(FORMAT) => {}
+            Some(OLDEST_FORMAT..=FORMAT) => {}
             Some(found) => {
-                let (file, supported) = (Path::new(path).to_path_buf(), u64::from(FORMAT));
+                let (file, supported) = (Path::new(path).to_path_buf(), FORMAT);
                 return Err(Error::UnknownVersion { file, found, supported });
             }
             None => return Err(damaged(path, "it states no format")),
@@ -190,7 +202,8 @@ impl Manifest {
             let reason = format!("it states the checksum {stated}, its content has {found}");
             return Err(damaged(path, &reason));
         }
-        Ok(envelope.manifest)
+        // It is written as the present version.
+        Ok(Manifest { format: FORMAT, ..envelope.manifest })
     }
 }
 

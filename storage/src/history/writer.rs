@@ -28,6 +28,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use tokio::io::AsyncWriteExt;
 
 use super::manifest::{DataFile, FileLayout};
+use super::sums::Summing;
 use super::target::{Target, blocking};
 use crate::durable;
 use crate::error::Error;
@@ -88,7 +89,7 @@ pub struct FileWriter {
     shape: RowShape,
     /// What is known of the file so far.
     file: DataFile,
-    writer: AsyncArrowWriter<Upload>,
+    writer: AsyncArrowWriter<Summing<Upload>>,
 }
 
 impl FileWriter {
@@ -101,7 +102,7 @@ impl FileWriter {
         let properties = properties(&shape, &layout);
         let failed = |source| Error::Parquet { path: path.clone(), source };
         let properties = properties.map_err(failed)?;
-        let upload = Upload::start(target, location)?;
+        let upload = Summing::new(Upload::start(target, location)?);
         let schema = Arc::clone(&shape.schema);
         let writer = AsyncArrowWriter::try_new(upload, schema, Some(properties)).map_err(failed)?;
         let file = DataFile {
@@ -113,6 +114,7 @@ impl FileWriter {
             min_time: i64::MAX,
             max_time: i64::MIN,
             layout,
+            sums: None,
         };
         Ok(FileWriter { stream, shape, file, writer })
     }
@@ -155,13 +157,14 @@ impl FileWriter {
         }
         self.writer.finish().await.map_err(|source| self.failed(source))?;
         self.file.bytes = self.writer.bytes_written() as u64;
-        Ok(Some(self.file))
+        let (_, sums) = self.writer.into_inner().into_parts();
+        Ok(Some(DataFile { sums: Some(sums), ..self.file }))
     }
 
     /// Gives up: what was written so far is removed, as far as that is possible. Parts that are
     /// already in an object store stay there if a writer is dropped instead.
     pub async fn abandon(self) {
-        self.writer.into_inner().abandon().await;
+        self.writer.into_inner().into_parts().0.abandon().await;
     }
 
     /// The failure of the disk or the store, if it was one.

@@ -1,9 +1,12 @@
-//! An object store in memory whose writes and deletions fail on demand.
+//! An object store in memory whose writes and deletions fail on demand, and that tells what was
+//! read.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -36,6 +39,8 @@ pub(crate) struct FailingStore {
     pub(crate) unconditional: bool,
     /// Paths with this text cannot be deleted.
     pub(crate) undeletable: Arc<std::sync::Mutex<Option<String>>>,
+    /// The ranges that were read, several in one call.
+    pub(crate) ranges: std::sync::Mutex<Vec<Range<u64>>>,
     /// What became of the uploads in parts.
     pub(crate) uploads: Arc<Uploads>,
 }
@@ -169,6 +174,21 @@ impl ObjectStore for FailingStore {
             return Box::pin(async { Err(lost()) });
         }
         self.inner.get_opts(location, options)
+    }
+
+    fn get_ranges<'a, 'b, 'd, 'c>(
+        &'a self,
+        location: &'b Path,
+        ranges: &'d [Range<u64>],
+    ) -> BoxFuture<'c, Result<Vec<Bytes>>>
+    where
+        'a: 'c,
+        'b: 'c,
+        'd: 'c,
+        Self: 'c,
+    {
+        self.ranges.lock().unwrap().extend_from_slice(ranges);
+        self.inner.get_ranges(location, ranges)
     }
 
     fn delete_stream(

@@ -190,14 +190,14 @@ async fn a_damaged_manifest_or_a_missing_file_is_refused() {
         (text.replace("\"format\"", "\"formal\""), None),
         (text[..text.len() / 2].to_owned(), None),
         (String::new(), None),
-        (text.replace("\"format\": 2", "\"format\": 3, \"new\": {}"), Some(3)),
+        (text.replace("\"format\": 3", "\"format\": 4, \"new\": {}"), Some(4)),
         ("{\"checksum\": \"0\", \"manifest\": {\"format\": 1, \"covered\": 2}}".into(), Some(1)),
     ];
     for (edited, other_format) in edits {
         assert_ne!(edited, text);
         store.inner.put(&path, PutPayload::from(edited.clone())).await.unwrap();
         match (open(&store).await, other_format) {
-            (Err(Error::UnknownVersion { found, supported: 2, .. }), Some(format)) => {
+            (Err(Error::UnknownVersion { found, supported: 3, .. }), Some(format)) => {
                 assert_eq!(found, format, "{edited}");
             }
             (Err(Error::Damaged { file, .. }), None) => {

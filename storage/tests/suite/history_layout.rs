@@ -117,6 +117,7 @@ async fn a_file_that_is_written_piece_by_piece_is_described_as_a_whole() {
         min_time: -3,
         max_time: 60,
         layout: by_value(1, 4),
+        sums: file.sums.clone(),
     };
     assert_eq!(file, expected);
     assert!(file.path.starts_with("data/stream3/0000000001-"), "{}", file.path);

@@ -6,6 +6,7 @@ mod catalog_file;
 mod conformance;
 mod failing_store;
 mod history;
+mod history_damage;
 mod history_deletion;
 mod history_layout;
 mod history_replace;

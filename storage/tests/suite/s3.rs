@@ -86,6 +86,12 @@ impl Drop for Moto {
 
 const URL: &str = "s3://bucket/some/prefix";
 
+/// Values that do not compress.
+fn scattered(index: u64) -> i64 {
+    let value = |index: u64| index.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    value(value(index) ^ index) as i64
+}
+
 #[tokio::test]
 async fn a_history_in_a_bucket() {
     let mut moto = Moto::start();
@@ -164,9 +170,6 @@ async fn a_large_file_goes_to_a_bucket_in_parts() {
     let moto = Moto::start();
     moto.create_bucket("bucket");
     let history = moto.open(URL, OWNER).await.unwrap();
-    // Values that do not compress.
-    let value = |index: u64| index.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-    let scattered = |index| value(value(index) ^ index) as i64;
     let large: Vec<Row> =
         (0..600_000).map(|index| (scattered(index), scattered(!index), index)).collect();
     let mut kept = writer(&history, 1);
@@ -185,4 +188,32 @@ async fn a_large_file_goes_to_a_bucket_in_parts() {
     assert_eq!(history.delete_retired().await.unwrap(), 1);
     assert_eq!(data_files(&*history.store()).await, [manifest.files(1)[0].path.clone()]);
     assert_eq!(moto.open(URL, OWNER).await.unwrap().manifest(), manifest);
+}
+
+#[tokio::test]
+async fn damage_of_an_object_is_noticed() {
+    let moto = Moto::start();
+    moto.create_bucket("bucket");
+    let history = moto.open(URL, OWNER).await.unwrap();
+    let many: Vec<Row> = (1..40_000).map(|index| (scattered(index), 0, index)).collect();
+    let manifest = history.append(40_000, vec![rows(1, &[&many])]).await.unwrap();
+    let (file, store) = (&manifest.files(1)[0], history.store());
+    let location = history.location(file);
+    assert!(read_all(&history, 1).await == [many]);
+    let good = store.get(&location).await.unwrap().bytes().await.unwrap();
+    for position in [0, 140_000, good.len() - 1] {
+        let mut changed = good.to_vec();
+        changed[position] ^= 4;
+        store.put(&location, changed.into()).await.unwrap();
+        let checked = history.check(file).await;
+        assert!(matches!(checked, Err(Error::Damaged { .. })), "{checked:?}");
+        let position = position as u64;
+        let part = store.get_range(&location, position..position + 1).await.unwrap_err();
+        assert!(part.to_string().contains(&file.path), "{part}");
+        let end = file.bytes - 9..file.bytes;
+        let parts = store.get_ranges(&location, &[position..position + 1, end]).await.unwrap_err();
+        assert!(parts.to_string().contains(&file.path), "{parts}");
+    }
+    store.put(&location, good.into()).await.unwrap();
+    history.check(file).await.unwrap();
 }

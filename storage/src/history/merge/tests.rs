@@ -19,6 +19,7 @@ fn file(name: &str, rows: u64, key: &str, bucket: Option<Bucket>) -> DataFile {
         min_time: 0,
         max_time: 100,
         layout: FileLayout { sorted_by: by(key), bucket },
+        sums: None,
     }
 }
 
