@@ -1,5 +1,6 @@
 //! Running a plan, and finding out which file of the history it was that could not be read.
 
+use std::error::Error as StdError;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,7 +74,7 @@ async fn named(files: Arc<Files>, step: Step) -> Result<RecordBatch, DataFusionE
         Ok(Err(error)) => match error.find_root() {
             DataFusionError::ObjectStore(_) | DataFusionError::ExecutionJoin(_) => true,
             DataFusionError::External(inner) if inner.is::<Arc<JoinError>>() => true,
-            _ => content_of(error).is_some(),
+            _ => content_of(error).is_some() || tells_of_damage(error),
         },
     };
     if of_a_file {
@@ -114,6 +115,12 @@ async fn read_alone(scan: &FileScanConfig, context: &Arc<TaskContext>) -> Result
         Ok(Err(error)) => content_of(&error).map_or(Ok(()), Err),
         Err(_) => Err("its content is nonsense".to_owned()),
     }
+}
+
+/// Whether the store of the history gave the error that a file is not what was written.
+fn tells_of_damage(error: &(dyn StdError + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(StorageError::Damaged { .. }))
+        || error.source().is_some_and(tells_of_damage)
 }
 
 /// What is wrong with the content of a file, if that is what an error says.

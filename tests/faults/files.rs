@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use asofdb_tests::clients::insert_rows;
 use asofdb_tests::database::Database;
 use asofdb_tests::process::ServerProcess;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio_postgres::Client;
 
 use crate::{PROGRAM, answer, only_file, refused};
@@ -50,6 +52,14 @@ fn name_of(file: &Path) -> String {
     file.file_name().expect("a name").to_string_lossy().into_owned()
 }
 
+/// The one file of the history that a source has.
+fn only_file_of(database: &Database, source: &str) -> PathBuf {
+    let folder = database.folder().join("history/data");
+    let folders = fs::read_dir(&folder).expect("folders").map(|entry| entry.expect("one").path());
+    let own = folders.filter(|path| name_of(path).starts_with(source)).collect::<Vec<_>>();
+    only_file(&own[0], "parquet")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_on_a_damaged_file_of_the_history_fails_and_names_it() {
     let database = Database::new(PROGRAM, Vec::new()).await;
@@ -62,10 +72,7 @@ async fn a_query_on_a_damaged_file_of_the_history_fails_and_names_it() {
         insert_rows(&client, &database.ledger, 100).await.expect("inserts");
     }
     client.batch_execute("VACUUM").await.expect("files");
-    let folder = database.folder().join("history/data");
-    let folders = fs::read_dir(&folder).expect("folders").map(|entry| entry.expect("one").path());
-    let own = folders.filter(|path| name_of(path).starts_with("events")).collect::<Vec<_>>();
-    let file = only_file(&own[0], "parquet");
+    let file = only_file_of(&database, "events");
     let whole = fs::read(&file).expect("a file");
     let training = "SELECT sum(t.total) FROM other AS o \
                     LEFT JOIN things FOR SYSTEM_TIME AS OF o.ts AS t ON t.k = o.id";
@@ -88,6 +95,39 @@ async fn a_query_on_a_damaged_file_of_the_history_fails_and_names_it() {
         let count = answer(&client, "SELECT count(k) FROM events").await;
         assert_eq!(count, [database.ledger.lock().unwrap().acknowledged.len().to_string()]);
         database.check(&server).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_bit_in_a_large_file_of_the_history_is_never_another_value() {
+    let database = Database::new(PROGRAM, Vec::new()).await;
+    let server = database.start();
+    let client = server.connect().await;
+    let source = "CREATE SOURCE texts (id BIGINT, t TEXT, ts TIMESTAMPTZ) EVENT TIME ts";
+    client.batch_execute(source).await.expect("a source");
+    let mut rng = StdRng::seed_from_u64(1);
+    for from in (0..4000).step_by(1000) {
+        let text = |rng: &mut StdRng| {
+            (0..64).map(|_| format!("{:016x}", rng.random::<u64>())).collect::<String>()
+        };
+        let row = |id| format!("({id}, '{}', now())", text(&mut rng));
+        let rows = (from..from + 1000).map(row).collect::<Vec<_>>().join(", ");
+        client.batch_execute(&format!("INSERT INTO texts VALUES {rows}")).await.expect("inserts");
+    }
+    client.batch_execute("CHECKPOINT").await.expect("a file");
+    let file = only_file_of(&database, "texts");
+    let whole = fs::read(&file).expect("a file");
+    // Pages are not in what is read for the footer.
+    assert!(whole.len() > 1 << 20, "{} bytes", whole.len());
+    let query = "SELECT max(t), sum(id), max(ts) FROM texts";
+    assert_eq!(answer(&client, query).await.len(), 1);
+    for position in (4..whole.len()).step_by(whole.len() / 16) {
+        let mut changed = whole.clone();
+        changed[position] ^= 1;
+        write(&file, &changed);
+        let (found, message) = refused(&client, query).await;
+        assert!(message.contains(&name_of(&file)), "byte {position}: {message}");
+        assert_eq!(found, "XX001", "byte {position}: {message}");
     }
 }
 
