@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use asofdb_storage::{
@@ -11,6 +12,7 @@ use asofdb_storage::{
 };
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::time::timeout;
 use url::Url;
 
 use crate::applier::Applier;
@@ -29,6 +31,9 @@ use crate::sharing;
 use crate::source_file::number_rows;
 use crate::statement::create_source;
 use crate::task::{Background, to_the_end};
+
+/// How long a change of the history that is under way is waited for when the database is closed.
+const CLOSE: Duration = Duration::from_secs(1);
 
 /// A folder of an object store.
 #[derive(Clone, Debug)]
@@ -223,6 +228,9 @@ impl Database {
         if let Some(writing) = &self.inner.writing {
             writing.historian.stop().await;
             writing.ingest.log().close().await;
+            if timeout(CLOSE, writing.history.close()).await.is_err() {
+                tracing::warn!("the history is still being changed");
+            }
             self.inner.timelines.stop().await;
         }
     }

@@ -47,7 +47,8 @@ pub struct ServeArgs {
     #[arg(long, env = "ASOFDB_HISTORY", value_name = "URL")]
     pub history: Option<String>,
     /// Redis that holds the online state: redis://[user:password@]host:port/db, rediss:// with TLS,
-    /// redis+cluster://host:port,host:port for a cluster [default: the memory of this process]
+    /// redis+cluster://host:port,host:port for a cluster, redis+sentinel://host:port,…/name for the
+    /// master of that name, which sentinels know [default: the memory of this process]
     #[arg(long, env = "ASOFDB_ONLINE", value_name = "URL", hide_env_values = true)]
     pub online: Option<OnlineUrl>,
     /// What the names of this database's keys in Redis begin with [default: asofdb]

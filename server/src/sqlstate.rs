@@ -130,7 +130,7 @@ fn of_storage(source: &asofdb_storage::Error) -> ErrorInfo {
         Storage::DiskFull { .. } => "53100",
         Storage::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => "53100",
         Storage::Io { .. } | Storage::LogFailed { .. } | Storage::Store { .. } => "58030",
-        Storage::LogClosed => "57P01",
+        Storage::LogClosed | Storage::HistoryClosed => "57P01",
         Storage::Locked { .. } | Storage::FilesGone { .. } => "55006",
         Storage::ManifestConflict { .. } | Storage::ForeignHistory { .. } => "55006",
         Storage::InvalidTransaction { .. } | Storage::InvalidEntry { .. } => "54000",

@@ -80,6 +80,9 @@ pub enum Error {
     /// The log was closed.
     #[error("the log is closed")]
     LogClosed,
+    /// The history was closed.
+    #[error("the history is closed")]
+    HistoryClosed,
     /// An entry cannot be appended as it is.
     #[error("an entry of stream {stream} cannot be appended: {reason}")]
     InvalidEntry {

@@ -19,6 +19,7 @@
 
 mod check;
 mod checked;
+mod close;
 mod copy;
 mod manifest;
 pub mod merge;
@@ -71,8 +72,6 @@ struct Inner {
     writer: Mutex<WriterState>,
     /// Files that no manifest names any more, but somebody may be reading.
     retired: parking_lot::Mutex<Vec<FileRef>>,
-    /// Held while a local history is open.
-    _lock: Option<File>,
 }
 
 /// What only the writer needs to know.
@@ -87,6 +86,9 @@ struct WriterState {
     /// Files of failed replacements. A replacement that the store still has before it could yet
     /// name them; after the next one that succeeds it can not.
     unplaced: Vec<FileRef>,
+    /// Held while a local history is open.
+    lock: Option<File>,
+    closed: bool,
 }
 
 /// Where a history is, and whose it is.
@@ -163,9 +165,8 @@ impl History {
             prefix,
             database: database.to_owned(),
             current: RwLock::new(Arc::new(manifest)),
-            writer: Mutex::new(WriterState { version, ..WriterState::default() }),
+            writer: Mutex::new(WriterState { version, lock, ..WriterState::default() }),
             retired: parking_lot::Mutex::default(),
-            _lock: lock,
         };
         let history = History { inner: Arc::new(inner) };
         history.verify_files(&history.manifest());
@@ -350,6 +351,9 @@ impl History {
     /// Waits for the turn to write and makes sure that the present manifest is the stored one.
     async fn write_turn(&self) -> Result<MutexGuard<'_, WriterState>, Error> {
         let mut writer = self.inner.writer.lock().await;
+        if writer.closed {
+            return Err(Error::HistoryClosed);
+        }
         if writer.unknown {
             self.reload(&mut writer).await?;
         }

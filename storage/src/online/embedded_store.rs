@@ -5,7 +5,7 @@
 //! reads half a batch.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
@@ -26,6 +26,8 @@ struct Space<C: Cell> {
     /// What is before it may be forgotten. It is raised before the first cell forgets, and read
     /// under the lock of the cell: whoever finds it lower finds a cell that has forgotten less.
     kept_from: AtomicI64,
+    /// How many fills have begun: what was read beside that is none.
+    fills: AtomicU64,
     /// The next fill batch; the lock is held while a batch is applied, or cells forget.
     next_fill: Mutex<u64>,
 }
@@ -58,14 +60,24 @@ impl<C: Cell> EmbeddedStore<C> {
         self.spaces.read().get(&space).cloned().ok_or(Error::UnknownSpace { space })
     }
 
-    fn readable(&self, space: u32) -> Result<Arc<Space<C>>, Error> {
+    /// The space, if it can be read, and how many fills it has had.
+    fn readable(&self, space: u32) -> Result<(Arc<Space<C>>, u64), Error> {
         let found = self.space(space)?;
+        let fills = found.fills.load(Ordering::SeqCst);
         match *found.coverage.read() {
             Coverage::Ready { .. } => {}
             Coverage::Filling { .. } => return Err(Error::StateNotReady { space, shard: 0 }),
             Coverage::Lost => return Err(Error::StateLost { space, shards: vec![0] }),
         }
-        Ok(found)
+        Ok((found, fills))
+    }
+
+    /// Fails if a fill has begun, or a batch has failed, since there had been `fills`.
+    fn check_still(&self, space: u32, fills: u64) -> Result<(), Error> {
+        match self.readable(space)?.1 == fills {
+            true => Ok(()),
+            false => Err(Error::StateNotReady { space, shard: 0 }),
+        }
     }
 
     /// Whether the batch has to be applied.
@@ -130,8 +142,10 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         let mut spaces = self.spaces.write();
         if self.cells.create_space(space)? {
             let coverage = RwLock::new(Coverage::Lost);
-            let (kept_from, next_fill) = (AtomicI64::new(i64::MIN), Mutex::new(0));
-            spaces.insert(space, Arc::new(Space { schema, coverage, kept_from, next_fill }));
+            let (kept_from, fills) = (AtomicI64::new(i64::MIN), AtomicU64::new(0));
+            let next_fill = Mutex::new(0);
+            let new = Space { schema, coverage, kept_from, fills, next_fill };
+            spaces.insert(space, Arc::new(new));
         }
         Ok(())
     }
@@ -188,6 +202,7 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         let found = spaces.get(&space).ok_or(Error::UnknownSpace { space })?;
         let mut next_fill = found.next_fill.lock();
         let mut coverage = found.coverage.write();
+        found.fills.fetch_add(1, Ordering::SeqCst);
         self.cells.drop_space(space)?;
         self.cells.create_space(space)?;
         found.kept_from.store(i64::MIN, Ordering::SeqCst);
@@ -235,7 +250,7 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         look: &mut (dyn for<'a> FnMut(usize, Option<&'a C>) -> Look + Send),
     ) -> Result<(), Error> {
         super::check_keys(keys.iter().copied())?;
-        let found = self.readable(space)?;
+        let (found, fills) = self.readable(space)?;
         let earliest = C::earliest(&found.schema, want);
         for (index, key) in keys.iter().enumerate() {
             let mut shown = Err(super::insatiable(space));
@@ -250,7 +265,7 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
             })?;
             shown?;
         }
-        Ok(())
+        self.check_still(space, fills)
     }
 
     async fn keys(
@@ -258,13 +273,16 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         space: u32,
         visit: &mut (dyn for<'a> FnMut(&'a [u8]) + Send),
     ) -> Result<(), Error> {
-        self.readable(space)?;
-        self.cells.keys(space, visit)
+        let (_, fills) = self.readable(space)?;
+        self.cells.keys(space, visit)?;
+        self.check_still(space, fills)
     }
 
     async fn len(&self, space: u32) -> Result<u64, Error> {
-        self.readable(space)?;
-        Ok(self.cells.len(space)? as u64)
+        let (_, fills) = self.readable(space)?;
+        let cells = self.cells.len(space)?;
+        self.check_still(space, fills)?;
+        Ok(cells as u64)
     }
 }
 
@@ -273,6 +291,28 @@ mod tests {
     use super::*;
     use crate::online::conformance;
     use crate::online::conformance::test_cell::TestCell;
+
+    /// What a reader sees while a fill begins is no answer.
+    #[tokio::test]
+    async fn a_read_beside_the_beginning_of_a_fill_fails() {
+        let store = Arc::new(EmbeddedStore::<TestCell>::new());
+        conformance::ready(&*store, 1, 1).await;
+        for restarts in [false, true] {
+            let mut look = |_: usize, _: Option<&TestCell>| {
+                if restarts {
+                    // As another thread would, between two keys.
+                    let found = store.space(1).unwrap();
+                    found.fills.fetch_add(1, Ordering::SeqCst);
+                }
+                Look::Done
+            };
+            let read = store.read(1, &[b"a", b"b"], &conformance::ALL, &mut look).await;
+            match restarts {
+                false => read.unwrap(),
+                true => assert!(matches!(read, Err(Error::StateNotReady { .. })), "{read:?}"),
+            }
+        }
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn conforms() {

@@ -29,6 +29,7 @@ mod layout;
 mod lookup;
 mod options;
 mod script;
+mod sentinel;
 mod space;
 mod witness;
 mod writer;
@@ -41,6 +42,7 @@ use parking_lot::{Mutex, RwLock};
 
 use connection::Connection;
 use layout::{Generation, Names};
+use options::Nodes;
 pub use options::RedisOptions;
 use space::Space;
 pub use writer::Writer;
@@ -124,7 +126,7 @@ impl<C: Cell> Redis<C> {
         Ok(Redis {
             database: database.to_owned(),
             names: Names::new(&options.prefix, options.shards),
-            cluster: options.nodes()?.1,
+            cluster: matches!(options.nodes()?, Nodes::Cluster(_)),
             reads: Connection::new(options)?,
             writes: Connection::new(options)?,
             spaces: RwLock::default(),

@@ -253,3 +253,19 @@ async fn a_history_that_changed_hands_meanwhile_is_not_written() {
     let again = ours.append(2, vec![]).await;
     assert!(matches!(again, Err(Error::ForeignHistory { .. })), "{again:?}");
 }
+
+#[tokio::test]
+async fn a_closed_history_is_read_and_not_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = History::open_local(dir.path(), OWNER).await.unwrap();
+    history.append(2, vec![rows(1, &[&[(1, 1, 1)]])]).await.unwrap();
+    let locked = History::open_local(dir.path(), OWNER).await;
+    assert!(matches!(locked, Err(Error::Locked { .. })), "{locked:?}");
+    history.close().await;
+    let next = History::open_local(dir.path(), OWNER).await.unwrap();
+    next.append(3, vec![rows(1, &[&[(2, 2, 2)]])]).await.unwrap();
+    let refused = history.append(3, vec![rows(1, &[&[(2, 3, 3)]])]).await;
+    assert!(matches!(refused, Err(Error::HistoryClosed)), "{refused:?}");
+    assert_eq!(read_all(&history, 1).await, [[(1, 1, 1)]]);
+    assert_eq!(read_all(&next, 1).await, [[(1, 1, 1)], [(2, 2, 2)]]);
+}

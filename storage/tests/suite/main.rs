@@ -18,6 +18,7 @@ mod redis_faults;
 mod redis_forgetting;
 mod redis_measure;
 mod redis_random;
+mod redis_sentinel;
 mod redis_server;
 mod redis_tls;
 mod redis_writers;

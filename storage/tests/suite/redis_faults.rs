@@ -30,7 +30,7 @@ pub async fn open(url: String) -> Store {
     Store::open_writer(&options(url), &writer("a")).await.unwrap()
 }
 
-async fn open_reader(url: String) -> Store {
+pub async fn open_reader(url: String) -> Store {
     let store = Store::open_reader(&options(url), "db-1").await.unwrap();
     store.create_space(1, std::sync::Arc::default()).await.unwrap();
     store

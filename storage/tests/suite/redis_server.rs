@@ -13,6 +13,9 @@ use tempfile::TempDir;
 /// How long a server may take to start.
 const START_TRIES: u32 = 400;
 
+/// The name of a configuration file, which only sentinels have.
+const FILE: &str = "sentinel.conf";
+
 /// A server that ends with the test.
 pub struct RedisServer {
     pub port: u16,
@@ -29,8 +32,18 @@ impl RedisServer {
 
     /// Starts a server with these arguments.
     pub fn with(config: &[&str]) -> RedisServer {
-        let config = config.iter().map(|word| (*word).to_owned()).collect();
+        RedisServer::start_in(tempfile::tempdir().unwrap(), config)
+    }
+
+    /// Starts a sentinel with these lines in its configuration.
+    pub fn sentinel(lines: &str) -> RedisServer {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), lines).unwrap();
+        RedisServer::start_in(dir, &["--sentinel"])
+    }
+
+    fn start_in(dir: TempDir, config: &[&str]) -> RedisServer {
+        let config = config.iter().map(|word| (*word).to_owned()).collect();
         let mut server = RedisServer { port: 0, dir, config, child: None };
         // Another process may take a port between our looking and Redis's binding.
         for _ in 0..5 {
@@ -44,7 +57,9 @@ impl RedisServer {
 
     fn spawn(&mut self) -> bool {
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
+        let file = self.dir.path().join(FILE);
         let child = Command::new("redis-server")
+            .args(file.exists().then_some(file))
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(["--dir", &self.dir.path().display().to_string()])
             .args(["--repl-diskless-sync-delay", "0"])

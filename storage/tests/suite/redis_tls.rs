@@ -9,10 +9,10 @@ use asofdb_storage::online::Redis;
 use crate::conformance::test_cell::TestCell;
 use crate::conformance::{event, live, ready, sum};
 use crate::redis_faults::{options, writer};
-use crate::redis_server::RedisServer;
+use crate::redis_server::{RedisServer, free_port};
 
-/// Where the child of the test below finds its server.
-const CHILD: &str = "ASOFDB_TEST_TLS_URL";
+/// Where the child of the test below finds its server: URLs.
+const CHILD: &str = "ASOFDB_TEST_TLS_URLS";
 
 /// A certificate for this machine, and the authority that made it.
 fn make_certificates(dir: &Path) {
@@ -33,11 +33,13 @@ fn make_certificates(dir: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_checked() {
-    if let Ok(url) = std::env::var(CHILD) {
-        let store = Redis::<TestCell>::open_writer(&options(url), &writer("a")).await.unwrap();
-        ready(&store, 1, 1).await;
-        live(&store, 1, (1, 2), &[event(b"k", 1, 1, 1)]).await.unwrap();
-        assert_eq!(sum(&store, 1, b"k").await, Some(1));
+    if let Ok(urls) = std::env::var(CHILD) {
+        for url in urls.split(' ').map(str::to_owned) {
+            let store = Redis::<TestCell>::open_writer(&options(url), &writer("a")).await.unwrap();
+            ready(&store, 1, 1).await;
+            live(&store, 1, (1, 2), &[event(b"k", 1, 1, 1)]).await.unwrap();
+            assert_eq!(sum(&store, 1, b"k").await, Some(1));
+        }
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -45,27 +47,39 @@ async fn a_certificate_is_checked() {
     let file = |name: &str| dir.path().join(name).display().to_string();
     // The plain port stays open, for the tests' own connections.
     let mut server = RedisServer::start();
-    let port = crate::redis_server::free_port().to_string();
-    for (name, value) in [
-        ("tls-cert-file", file("cert.pem")),
-        ("tls-key-file", file("key.pem")),
-        ("tls-ca-cert-file", file("ca.pem")),
-        ("tls-auth-clients", "no".to_owned()),
-        ("tls-port", port.clone()),
-    ] {
+    let settings = |port: &str| {
+        [
+            ("tls-cert-file", file("cert.pem")),
+            ("tls-key-file", file("key.pem")),
+            ("tls-ca-cert-file", file("ca.pem")),
+            ("tls-auth-clients", "no".to_owned()),
+            ("tls-port", port.to_owned()),
+        ]
+    };
+    let port = free_port().to_string();
+    for (name, value) in settings(&port) {
         server.command(&["CONFIG", "SET", name, &value]);
     }
+    let sentinel_port = free_port().to_string();
+    let mut lines = format!("sentinel monitor main 127.0.0.1 {port} 1\ntls-replication yes\n");
+    for (name, value) in settings(&sentinel_port) {
+        lines += &format!("{name} {value}\n");
+    }
+    let _sentinel = RedisServer::sentinel(&lines);
+    let through_sentinel = format!("rediss+sentinel://127.0.0.1:{sentinel_port}/main");
     let url = format!("rediss://127.0.0.1:{port}/");
-    let refused = Redis::<TestCell>::open_writer(&options(url.clone()), &writer("a")).await;
-    assert!(
-        matches!(&refused, Err(Error::StoreUnavailable { reason }) if reason.contains("certificate")),
-        "{refused:?}"
-    );
+    for url in [&url, &through_sentinel] {
+        let refused = Redis::<TestCell>::open_writer(&options(url.clone()), &writer("a")).await;
+        assert!(
+            matches!(&refused, Err(Error::StoreUnavailable { reason }) if reason.contains("certificate")),
+            "{refused:?}"
+        );
+    }
     // Who is trusted is read from the environment once in a process: another one is needed.
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "redis_tls::a_certificate_is_checked", "--nocapture"])
         .env("SSL_CERT_FILE", file("ca.pem"))
-        .env(CHILD, url)
+        .env(CHILD, format!("{url} {through_sentinel}"))
         .output()
         .unwrap();
     assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));

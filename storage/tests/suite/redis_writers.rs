@@ -185,7 +185,7 @@ async fn a_replica_that_lags_is_behind_when_it_is_promoted() {
 }
 
 /// A primary and its replica, in step.
-fn replicated() -> (RedisServer, RedisServer) {
+pub fn replicated() -> (RedisServer, RedisServer) {
     let (primary, replica) = (RedisServer::start(), RedisServer::start());
     replica.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
     while replica.info_text("master_link_status") != "up" {
@@ -195,7 +195,7 @@ fn replicated() -> (RedisServer, RedisServer) {
 }
 
 /// Waits until the replica has what the primary has.
-fn in_step(primary: &RedisServer, replica: &RedisServer) {
+pub fn in_step(primary: &RedisServer, replica: &RedisServer) {
     let offset = primary.info("master_repl_offset");
     while replica.info("slave_repl_offset") < offset {
         std::thread::sleep(Duration::from_millis(10));

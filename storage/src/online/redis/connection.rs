@@ -1,6 +1,8 @@
 //! Connections that are replaced when they break, and calls that are made again.
 //!
 //! 1. A connection is opened by the first call that needs it; calls at the same time wait for it.
+//!    Sentinels are asked each time which node is the master, and when they tell of another one
+//!    the connection is left.
 //! 2. Calls go as one pipeline (in a cluster: at once, each to its node), and all are answered.
 //! 3. Those that failed and may succeed later are made again after a wait. This needs no knowledge
 //!    of whether they had an effect: every call is idempotent.
@@ -18,8 +20,9 @@ use redis::{AsyncConnectionConfig, Client, RedisError, Value};
 use tokio::sync::OnceCell;
 
 use super::failure::Failure;
-use super::options::RedisOptions;
+use super::options::{Nodes, RedisOptions};
 use super::script::Call;
+use super::sentinel::Sentinels;
 use crate::error::Error;
 
 /// Calls in one pipeline.
@@ -35,6 +38,7 @@ enum Link {
 enum Target {
     Single(Box<Client>),
     Cluster(Box<ClusterClient>),
+    Sentinels(Box<Sentinels>),
 }
 
 /// The way to a Redis.
@@ -61,15 +65,18 @@ impl Connection {
     pub(super) fn new(options: &RedisOptions) -> Result<Connection, Error> {
         // The client's message names the part that is wrong, never the URL.
         let wrong = |error: RedisError| Error::StoreUrl { reason: error.category().to_owned() };
-        let (urls, cluster) = options.nodes()?;
-        let target = if cluster {
-            let client = ClusterClient::builder(urls)
-                .connection_timeout(options.connect_timeout)
-                .response_timeout(options.response_timeout)
-                .retries(options.retries);
-            Target::Cluster(Box::new(client.build().map_err(wrong)?))
-        } else {
-            Target::Single(Box::new(Client::open(urls[0].as_str()).map_err(wrong)?))
+        let target = match options.nodes()? {
+            Nodes::One(url) => Target::Single(Box::new(Client::open(url).map_err(wrong)?)),
+            Nodes::Cluster(urls) => {
+                let client = ClusterClient::builder(urls)
+                    .connection_timeout(options.connect_timeout)
+                    .response_timeout(options.response_timeout)
+                    .retries(options.retries);
+                Target::Cluster(Box::new(client.build().map_err(wrong)?))
+            }
+            Nodes::Sentinels { urls, name, master } => {
+                Target::Sentinels(Box::new(Sentinels::new(urls, name, &master).map_err(wrong)?))
+            }
         };
         let slot = Mutex::new(Arc::new(OnceCell::new()));
         Ok(Connection { target, options: options.clone(), slot, made: AtomicU64::new(0) })
@@ -139,13 +146,10 @@ impl Connection {
         pending: &[usize],
         whole: &[bool],
     ) -> Vec<Result<Value, Failure>> {
-        let cell = self.slot.lock().clone();
+        let cell = self.present();
         let link = match cell.get_or_try_init(|| self.connect()).await {
             Ok(link) => link.clone(),
-            Err(error) => {
-                let failure = Failure::of(&error);
-                return pending.iter().map(|_| Err(failure.clone())).collect();
-            }
+            Err(failure) => return vec![Err(failure); pending.len()],
         };
         let commands = pending.iter().map(|&index| calls[index].command(whole[index]));
         let answers = match link {
@@ -180,22 +184,30 @@ impl Connection {
         answers
     }
 
-    async fn connect(&self) -> Result<Link, RedisError> {
-        let link = self.connect_once().await?;
+    async fn connect(&self) -> Result<Link, Failure> {
+        let link = match &self.target {
+            Target::Single(client) => connect_to(client, &self.options).await.map(Link::Single),
+            Target::Cluster(client) => {
+                let link = client.get_async_connection().await;
+                link.map(Link::Cluster).map_err(|error| Failure::of(&error))
+            }
+            Target::Sentinels(sentinels) => {
+                sentinels.connect(&self.options).await.map(Link::Single)
+            }
+        }?;
         self.made.fetch_add(1, Ordering::SeqCst);
         Ok(link)
     }
 
-    async fn connect_once(&self) -> Result<Link, RedisError> {
-        match &self.target {
-            Target::Single(client) => {
-                let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(self.options.connect_timeout))
-                    .set_response_timeout(Some(self.options.response_timeout));
-                client.get_multiplexed_async_connection_with_config(&config).await.map(Link::Single)
-            }
-            Target::Cluster(client) => client.get_async_connection().await.map(Link::Cluster),
+    /// The place of the present connection, which is empty if there may be another master.
+    fn present(&self) -> Arc<OnceCell<Link>> {
+        let mut slot = self.slot.lock();
+        if let Target::Sentinels(sentinels) = &self.target
+            && sentinels.moved()
+        {
+            *slot = Arc::new(OnceCell::new());
         }
+        slot.clone()
     }
 
     /// Lets the next call connect anew, unless another call has seen to that.
@@ -205,6 +217,18 @@ impl Connection {
             *slot = Arc::new(OnceCell::new());
         }
     }
+}
+
+/// A connection to one server.
+pub(super) async fn connect_to(
+    client: &Client,
+    options: &RedisOptions,
+) -> Result<MultiplexedConnection, Failure> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(options.connect_timeout))
+        .set_response_timeout(Some(options.response_timeout));
+    let link = client.get_multiplexed_async_connection_with_config(&config).await;
+    link.map_err(|error| Failure::of(&error))
 }
 
 fn told_apart(answer: Result<Value, Failure>) -> Result<Value, Failure> {

@@ -8,8 +8,11 @@ use crate::error::Error;
 /// How to reach a Redis and which of its keys are ours.
 #[derive(Clone)]
 pub struct RedisOptions {
-    /// `redis://[user:password@]host:port/db`, `rediss://…` for TLS, or
-    /// `redis+cluster://host:port,host:port` (`rediss+cluster://…`) for a cluster.
+    /// `redis://[user:password@]host:port/db`,
+    /// `redis+cluster://[user:password@]host:port,host:port` for a cluster, or
+    /// `redis+sentinel://[user:password@]host:port,host:port/master[/db]`, where the hosts are
+    /// sentinels and `master` is the name that they know it by. `rediss` instead of `redis` for
+    /// TLS. User and password are those of the Redis servers; sentinels are not given them.
     pub url: String,
     /// Whether the URL's host is a node of a cluster; implied by `redis+cluster://`.
     pub cluster: bool,
@@ -26,6 +29,18 @@ pub struct RedisOptions {
     pub retries: u32,
 }
 
+/// What a URL leads to.
+#[derive(PartialEq, Eq)]
+pub(super) enum Nodes {
+    /// The URL of a server.
+    One(String),
+    /// The URLs of some nodes of a cluster.
+    Cluster(Vec<String>),
+    /// The URLs of sentinels, and what they call the master. Its URL has a host that stands for
+    /// the one that they will tell.
+    Sentinels { urls: Vec<String>, name: String, master: String },
+}
+
 impl RedisOptions {
     /// The defaults: prefix `asofdb`, 64 shards, 2 s to connect, 5 s to answer, six retries.
     pub fn new(url: impl Into<String>) -> RedisOptions {
@@ -40,34 +55,55 @@ impl RedisOptions {
         }
     }
 
-    /// The URLs of the nodes to begin with, and whether they are a cluster's.
-    pub(super) fn nodes(&self) -> Result<(Vec<String>, bool), Error> {
-        let wrong = |reason: &str| Error::StoreUrl { reason: reason.to_owned() };
-        let (scheme, rest) = self.url.split_once("://").ok_or_else(|| {
-            wrong("it has no scheme; redis://, rediss://, redis+cluster:// are known")
-        })?;
-        let (scheme, cluster) = match scheme {
-            "redis" | "rediss" => (scheme, self.cluster),
-            "redis+cluster" => ("redis", true),
-            "rediss+cluster" => ("rediss", true),
-            _ => return Err(wrong("its scheme is not redis, rediss or redis+cluster")),
+    /// Which nodes the URL names.
+    pub(super) fn nodes(&self) -> Result<Nodes, Error> {
+        let wrong = |reason: &str| Err(Error::StoreUrl { reason: reason.to_owned() });
+        let Some((scheme, rest)) = self.url.split_once("://") else {
+            return wrong(
+                "it has no scheme; redis://, redis+cluster://, redis+sentinel:// are known",
+            );
         };
+        let (scheme, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+        if !matches!(scheme, "redis" | "rediss") || !matches!(kind, "" | "cluster" | "sentinel") {
+            return wrong(
+                "its scheme is not redis or rediss, with or without +cluster or +sentinel",
+            );
+        }
         let (user, hosts) = match rest.rsplit_once('@') {
             Some((user, hosts)) => (format!("{user}@"), hosts),
             None => (String::new(), rest),
         };
-        let (hosts, path) = match hosts.split_once('/') {
-            Some((hosts, path)) => (hosts, format!("/{path}")),
-            None => (hosts, String::new()),
-        };
-        if cluster && !matches!(path.as_str(), "" | "/" | "/0") {
-            return Err(wrong("a cluster has no databases but 0"));
+        let (hosts, path) = hosts.split_once('/').unwrap_or((hosts, ""));
+        if kind == "sentinel" {
+            let (name, database) = path.split_once('/').unwrap_or((path, ""));
+            if name.is_empty() {
+                return wrong("the name of the master is missing: redis+sentinel://host:port/name");
+            }
+            let has_port = |host: &str| {
+                host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+            };
+            if !hosts.split(',').all(has_port) {
+                return wrong("a sentinel is a host and a port: redis+sentinel://host:port/name");
+            }
+            return Ok(Nodes::Sentinels {
+                urls: hosts.split(',').map(|host| format!("{scheme}://{host}/")).collect(),
+                name: name.to_owned(),
+                master: format!("{scheme}://{user}localhost/{database}"),
+            });
         }
-        if !cluster && hosts.contains(',') {
-            return Err(wrong("several hosts are a cluster's: redis+cluster://"));
+        if kind == "cluster" || self.cluster {
+            if !matches!(path, "" | "0") {
+                return wrong("a cluster has no databases but 0");
+            }
+            let url = |host| format!("{scheme}://{user}{host}/");
+            return Ok(Nodes::Cluster(hosts.split(',').map(url).collect()));
         }
-        let urls = hosts.split(',').map(|host| format!("{scheme}://{user}{host}{path}")).collect();
-        Ok((urls, cluster))
+        if hosts.contains(',') {
+            return wrong(
+                "several hosts are a cluster's or sentinels: redis+cluster://, redis+sentinel://",
+            );
+        }
+        Ok(Nodes::One(format!("{scheme}://{user}{hosts}/{path}")))
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {
@@ -112,18 +148,50 @@ impl fmt::Debug for RedisOptions {
 mod tests {
     use super::*;
 
+    fn nodes(url: &str) -> Nodes {
+        RedisOptions::new(url).nodes().unwrap()
+    }
+
+    fn reason(url: &str) -> String {
+        match RedisOptions::new(url).nodes() {
+            Err(Error::StoreUrl { reason }) => reason,
+            _ => panic!("{url} is taken"),
+        }
+    }
+
     #[test]
     fn urls_are_taken_apart_and_passwords_are_not_shown() {
-        let options = RedisOptions::new("redis+cluster://user:pass@word@a:1,b:2");
-        let (urls, cluster) = options.nodes().unwrap();
-        assert!(cluster);
-        assert_eq!(urls, ["redis://user:pass@word@a:1", "redis://user:pass@word@b:2"]);
+        let url = "redis+cluster://user:pass@word@a:1,b:2";
+        let urls = ["redis://user:pass@word@a:1/", "redis://user:pass@word@b:2/"];
+        assert!(nodes(url) == Nodes::Cluster(urls.map(str::to_owned).to_vec()));
+        let options = RedisOptions::new(url);
         assert!(!format!("{options:?}").contains("pass"), "{options:?}");
-        assert!(RedisOptions::new("redis://a:1,b:2").nodes().is_err());
-        assert!(RedisOptions::new("http://a:1").nodes().is_err());
-        assert!(RedisOptions::new("a:1").nodes().is_err());
-        let (urls, cluster) = RedisOptions::new("rediss://a:1/3").nodes().unwrap();
-        assert_eq!((urls, cluster), (vec!["rediss://a:1/3".to_owned()], false));
+        assert!(nodes("rediss://a:1/3") == Nodes::One("rediss://a:1/3".to_owned()));
+        assert!(reason("redis://a:1,b:2").contains("redis+cluster://"));
+        assert!(reason("redis+cluster://a:1/2").contains("databases"));
+        assert!(reason("http://a:1").contains("its scheme is not"));
+        assert!(reason("redis+http://a:1").contains("its scheme is not"));
+        assert!(reason("a:1").contains("no scheme"));
+    }
+
+    #[test]
+    fn sentinels_are_told_no_password_and_asked_for_a_name() {
+        let sentinels = |urls: [&str; 2], master: &str| Nodes::Sentinels {
+            urls: urls.map(str::to_owned).to_vec(),
+            name: "main".to_owned(),
+            master: master.to_owned(),
+        };
+        let urls = ["redis://a:1/", "redis://b:2/"];
+        let found = nodes("redis+sentinel://user:pass@a:1,b:2/main/3");
+        assert!(found == sentinels(urls, "redis://user:pass@localhost/3"));
+        let found = nodes("rediss+sentinel://a:1,[::1]:2/main");
+        assert!(found == sentinels(["rediss://a:1/", "rediss://[::1]:2/"], "rediss://localhost/"));
+        for url in ["redis+sentinel://a:1", "redis+sentinel://a:1/", "redis+sentinel://a:1//3"] {
+            assert!(reason(url).contains("the name of the master is missing"), "{url}");
+        }
+        for url in ["redis+sentinel://a/main", "redis+sentinel://a:1,/main"] {
+            assert!(reason(url).contains("a host and a port"), "{url}");
+        }
     }
 
     #[test]
