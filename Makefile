@@ -20,6 +20,6 @@ lint:
 fmt:
 	cargo fmt --all
 
-# All benchmarks, next to the peers; takes about ten minutes once built.
+# All benchmarks, next to the peers; takes about a quarter of an hour once built.
 bench:
 	benches/run.sh
