@@ -126,17 +126,28 @@ impl Applier {
         }
     }
 
-    /// Begins to keep a track, or ends it.
+    /// Begins to keep a track, or ends it; after a panic, the track has no values.
     async fn obey_or_recover(&mut self, command: Command) {
-        let (Command::Register(live) | Command::Repair(live)) = command else {
-            if let Command::Drop(track) = command {
-                self.drop_track(&track).await;
-            }
-            return;
+        let live = match &command {
+            Command::Register(live) | Command::Repair(live) => Some(Arc::clone(live)),
+            Command::Commit(_) | Command::Drop(_) | Command::Stop(_) => None,
         };
-        if AssertUnwindSafe(self.begin(&live)).catch_unwind().await.is_err() {
+        if AssertUnwindSafe(self.obey(command)).catch_unwind().await.is_ok() {
+            return;
+        }
+        tracing::error!("a panic while a track began or ended");
+        if let Some(live) = live {
             let reason = Error::Internal("completing online state panicked".into());
             live.settle(Filled::Failed(Arc::new(reason)));
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Register(live) | Command::Repair(live) => self.begin(&live).await,
+            Command::Drop(track) => self.drop_track(&track).await,
+            // `run` takes these.
+            Command::Commit(_) | Command::Stop(_) => {}
         }
     }
 

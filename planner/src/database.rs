@@ -33,7 +33,7 @@ use crate::statement::create_source;
 use crate::task::{Background, to_the_end};
 
 /// How long a change of the history that is under way is waited for when the database is closed.
-const CLOSE: Duration = Duration::from_secs(1);
+const CLOSE: Duration = Duration::from_millis(500);
 
 /// A folder of an object store.
 #[derive(Clone, Debug)]

@@ -33,20 +33,29 @@ struct Shared {
 
 impl Shared {
     fn of(catalog: &Catalog) -> Self {
-        let kept = catalog.sources().map(|source| (source.id, source.data.kept_from()));
-        Shared {
-            format: FORMAT,
-            catalog: Document::of(catalog),
-            kept_from: kept.filter(|(_, time)| *time > i64::MIN).collect(),
-        }
+        let (catalog, kept_from) = (Document::of(catalog), kept_from(catalog));
+        Shared { format: FORMAT, catalog, kept_from }
     }
+}
+
+fn kept_from(catalog: &Catalog) -> BTreeMap<u32, i64> {
+    let kept = catalog.sources().map(|source| (source.id, source.data.kept_from()));
+    kept.filter(|(_, time)| *time > i64::MIN).collect()
+}
+
+/// A document, and the version of the catalog and the times that it tells of.
+#[derive(Default)]
+struct Told {
+    of: Option<(u64, BTreeMap<u32, i64>)>,
+    document: Vec<u8>,
 }
 
 /// Keeps the document what it should be, as long as the database is open.
 pub async fn share(inner: Weak<Inner>, changed: Arc<Notify>) {
+    let mut told = Told::default();
     loop {
         let Some(open) = still_open(&inner) else { return };
-        if let Err(error) = store(&open).await {
+        if let Err(error) = store(&open, &mut told).await {
             tracing::debug!(%error, "servers that only read have not been told of the catalog");
         }
         drop(open);
@@ -55,25 +64,33 @@ pub async fn share(inner: Weak<Inner>, changed: Arc<Notify>) {
     }
 }
 
-async fn store(inner: &Inner) -> Result<()> {
-    let document = serde_json::to_vec(&Shared::of(&inner.catalog()))
-        .map_err(|error| Error::Internal(error.to_string()))?;
+/// Stores the document unless the store has it, for the store may have lost it.
+async fn store(inner: &Inner, told: &mut Told) -> Result<()> {
+    let catalog = inner.catalog();
+    let of = (catalog.version, kept_from(&catalog));
+    if told.of.as_ref() != Some(&of) {
+        told.document = serde_json::to_vec(&Shared::of(&catalog))
+            .map_err(|error| Error::Internal(error.to_string()))?;
+        told.of = Some(of);
+    }
     let store = inner.timelines.store();
-    if store.document().await?.as_ref() != Some(&document) {
-        store.store_document(&document).await?;
+    if store.document().await?.as_ref() != Some(&told.document) {
+        store.store_document(&told.document).await?;
     }
     Ok(())
 }
 
 /// Makes the database what the document says, again and again, as long as it is open.
 pub async fn follow(inner: Weak<Inner>) {
-    let mut seen = None;
+    let (mut seen, mut failure) = (None, String::new());
     loop {
         let Some(open) = still_open(&inner) else { return };
-        match look(&open, &mut seen).await {
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the catalog was not read"),
+        let reason = look(&open, &mut seen).await.err().map_or_else(String::new, |e| e.to_string());
+        // Twice a second the same reason would be noise.
+        if reason != failure && !reason.is_empty() {
+            tracing::warn!(reason, "the catalog was not read");
         }
+        failure = reason;
         drop(open);
         sleep(LOOK).await;
     }

@@ -43,6 +43,10 @@ pub async fn run(database: &Database, backup: &Backup, mut caller: Caller) -> Re
         return Err(error);
     }
     std::fs::rename(partial, &folder).map_err(named)?;
+    // The name has to outlive a power loss, too.
+    let parent = folder.parent().unwrap_or(&folder).to_owned();
+    let synced = blocking(move || Ok(std::fs::File::open(parent).and_then(|dir| dir.sync_all())));
+    synced.await?.map_err(named)?;
     Ok(Outcome::done("BACKUP"))
 }
 

@@ -62,7 +62,7 @@ pub async fn checkpoint(inner: &Arc<Inner>) -> Result<(Arc<Manifest>, Arc<Catalo
 }
 
 /// Shows the files that sources have: a change of them that failed may have taken effect. The
-/// caller holds [`Inner::checkpoint`].
+/// caller holds [`Writing::checkpoint`](crate::database::Writing::checkpoint).
 pub async fn show_files(inner: &Inner, sources: &[&Arc<Source>]) -> Result<()> {
     let manifest = inner.writing()?.history.refresh().await?;
     sources.iter().for_each(|source| source.data.set_files(&manifest, source.id));
