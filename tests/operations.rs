@@ -6,6 +6,8 @@
 mod backup;
 #[path = "operations/jobs.rs"]
 mod jobs;
+#[path = "operations/prepared.rs"]
+mod prepared;
 #[path = "operations/readers.rs"]
 mod readers;
 

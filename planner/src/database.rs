@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use arrow::array::RecordBatch;
 use asofdb_storage::{
     CatalogFile, History, Log, LogOptions, OnlineOptions, Owner, Record, RedisOptions, identity,
     online,
 };
-use parking_lot::RwLock;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::time::timeout;
 use url::Url;
@@ -85,7 +85,7 @@ pub(crate) struct Inner {
     pub timelines: Arc<Timelines>,
     pub jobs: Arc<Jobs>,
     /// The present catalog.
-    catalog: RwLock<Arc<Catalog>>,
+    catalog: ArcSwap<Catalog>,
     pub closing: AtomicBool,
     /// `None` if another server writes.
     writing: Option<Writing>,
@@ -160,7 +160,7 @@ impl Database {
             planning,
             timelines,
             jobs,
-            catalog: RwLock::new(Arc::new(catalog)),
+            catalog: ArcSwap::from_pointee(catalog),
             closing: AtomicBool::new(false),
             writing: Some(writing),
         };
@@ -195,7 +195,7 @@ impl Database {
             planning,
             timelines,
             jobs,
-            catalog: RwLock::default(),
+            catalog: ArcSwap::default(),
             closing: AtomicBool::new(false),
             writing: None,
         });
@@ -239,7 +239,7 @@ impl Database {
 impl Inner {
     /// The present catalog.
     pub fn catalog(&self) -> Arc<Catalog> {
-        Arc::clone(&self.catalog.read())
+        self.catalog.load_full()
     }
 
     /// What only the server has that writes.
@@ -258,7 +258,7 @@ impl Inner {
         let writing = self.writing()?;
         next.version += 1;
         writing.catalog_file.store(&Document::of(&next).to_bytes()?)?;
-        *self.catalog.write() = Arc::new(next);
+        self.catalog.store(Arc::new(next));
         writing.news.notify_one();
         Ok(())
     }
@@ -270,7 +270,7 @@ impl Inner {
             store.create_space(track.id, Arc::clone(&track.layout)).await?;
         }
         let kept: Vec<u32> = next.tracks().map(|track| track.id).collect();
-        let old = std::mem::replace(&mut *self.catalog.write(), Arc::new(next));
+        let old = self.catalog.swap(Arc::new(next));
         for track in old.tracks().filter(|track| !kept.contains(&track.id)) {
             track.retire();
             store.drop_space(track.id).await?;

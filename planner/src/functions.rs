@@ -1,5 +1,9 @@
 //! Scalar functions that DataFusion lacks or defines otherwise than PostgreSQL.
 
+use std::any::Any;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use datafusion::common::plan_err;
 use datafusion::error::Result;
@@ -10,6 +14,7 @@ use datafusion::logical_expr::{
     Volatility, lit, when,
 };
 use datafusion::scalar::ScalarValue;
+use parking_lot::RwLock;
 
 use crate::checked::CheckedSum;
 use crate::types::{UTC, instant_type};
@@ -83,6 +88,80 @@ impl ScalarUDFImpl for Now {
             Some(now) => Ok(ExprSimplifyResult::Simplified(lit(
                 ScalarValue::TimestampMicrosecond(Some(now.timestamp_micros()), Some(UTC.into())),
             ))),
+        }
+    }
+}
+
+/// Whether a function is `now()`.
+pub fn is_now(function: &ScalarUDF) -> bool {
+    let any: &dyn Any = function.inner().as_ref();
+    any.is::<Now>()
+}
+
+/// Whether a function always gives the same, whatever it is declared as.
+pub fn is_constant(function: &ScalarUDF) -> bool {
+    let any: &dyn Any = function.inner().as_ref();
+    any.is::<Constant>()
+}
+
+/// The values of the parameters of a plan that runs.
+#[derive(Debug, Default)]
+pub struct Bound(RwLock<Vec<ScalarValue>>);
+
+impl Bound {
+    /// Gives the parameters their values.
+    pub fn set(&self, values: Vec<ScalarValue>) {
+        *self.0.write() = values;
+    }
+}
+
+/// The parameter at a place among `bound`, as a function of no arguments.
+pub fn parameter(place: usize, data_type: &DataType, bound: &Arc<Bound>) -> Expr {
+    let (data_type, bound) = (data_type.clone(), Arc::clone(bound));
+    // Volatile, so that no rule evaluates it while planning.
+    let signature = Signature::nullary(Volatility::Volatile);
+    ScalarUDF::from(Parameter { place, data_type, bound, signature }).call(Vec::new())
+}
+
+#[derive(Debug)]
+struct Parameter {
+    place: usize,
+    data_type: DataType,
+    bound: Arc<Bound>,
+    signature: Signature,
+}
+
+impl PartialEq for Parameter {
+    fn eq(&self, other: &Self) -> bool {
+        self.place == other.place && Arc::ptr_eq(&self.bound, &other.bound)
+    }
+}
+
+impl Eq for Parameter {}
+
+impl Hash for Parameter {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.place.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Parameter {
+    fn name(&self) -> &str {
+        "__parameter"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.data_type.clone())
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match self.bound.0.read().get(self.place) {
+            Some(value) => Ok(ColumnarValue::Scalar(value.clone())),
+            None => plan_err!("parameter {} has no value yet", self.place + 1),
         }
     }
 }

@@ -27,6 +27,7 @@ mod operator;
 mod parameters;
 mod planning;
 mod reading;
+mod ready_lookup;
 mod recompute;
 mod relation;
 mod session;

@@ -17,7 +17,9 @@ use datafusion::datasource::ViewTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::execution::{
+    SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext,
+};
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::{Optimizer, OptimizerRule};
@@ -53,6 +55,8 @@ const BATCH_ROWS: usize = 8192;
 #[derive(Clone)]
 pub struct Planning {
     base: Arc<SessionState>,
+    /// What all lookups that are planned once run with.
+    task_context: Arc<TaskContext>,
     /// `None` if the history is with another server.
     history: Option<History>,
     recompute: Recompute,
@@ -80,7 +84,8 @@ impl Planning {
         functions::register(&mut state)?;
         let base = Arc::new(state);
         recompute.set_engine(&base, history);
-        Ok(Planning { base, history: history.cloned(), recompute })
+        let task_context = base.task_ctx();
+        Ok(Planning { base, task_context, history: history.cloned(), recompute })
     }
 
     /// Runs a physical plan.
@@ -90,6 +95,11 @@ impl Planning {
         state: &SessionState,
     ) -> Result<SendableRecordBatchStream> {
         read_rows(self.history.as_ref(), plan, state.task_ctx())
+    }
+
+    /// What lookups run with that are planned once.
+    pub fn task_context(&self) -> &Arc<TaskContext> {
+        &self.task_context
     }
 
     /// What computes features from events.
@@ -107,7 +117,8 @@ impl Planning {
         state
     }
 
-    /// The time of the clock, in microseconds since the epoch: for upkeep, which has no statement.
+    /// The time of the clock, in microseconds since the epoch: for upkeep, which has no statement,
+    /// and for statements that are planned already.
     pub fn now_micros(&self) -> i64 {
         chrono::Utc::now().timestamp_micros()
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arc_swap::ArcSwap;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use asofdb_sql::{Parsed, Statement};
@@ -19,10 +20,11 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::operator::online_lookup::LOOKUP;
 use crate::parameters::{parameter_types, result_schema};
+use crate::ready_lookup::ReadyLookup;
 use crate::statement;
 
 /// A statement with its parameters' and result's types known.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Prepared {
     /// The parameters' types, `$1` first. [`DataType::Null`] where nothing tells it.
     pub parameters: Vec<DataType>,
@@ -31,14 +33,31 @@ pub struct Prepared {
     parsed: Arc<Parsed>,
     /// The types that the client declared.
     declared: Vec<Option<DataType>>,
-    plan: Option<Planned>,
+    /// The plan; another one when the catalog has changed.
+    plan: Option<ArcSwap<Planned>>,
+}
+
+impl Prepared {
+    /// Whether it is a lookup that runs without any more planning.
+    pub fn is_ready(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.load().ready.is_some())
+    }
 }
 
 /// A plan and the catalog it was made under.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Planned {
-    plan: Arc<LogicalPlan>,
+    plan: LogicalPlan,
     catalog: Arc<Catalog>,
+    /// The same, if it need not be planned any further.
+    ready: Option<Arc<ReadyLookup>>,
+}
+
+/// What planning a statement gives.
+struct Plan {
+    parameters: Vec<DataType>,
+    schema: Option<SchemaRef>,
+    planned: Option<Planned>,
 }
 
 /// What executing a statement gave.
@@ -122,36 +141,43 @@ impl Session {
         parsed: &Parsed,
         declared: &[Option<DataType>],
     ) -> Result<Prepared> {
-        self.prepare_shared(Arc::new(parsed.clone()), declared.to_vec()).await
+        self.check_open()?;
+        let Plan { parameters, schema, planned } = self.plan(parsed, declared).await?;
+        Ok(Prepared {
+            parameters,
+            schema,
+            parsed: Arc::new(parsed.clone()),
+            declared: declared.to_vec(),
+            plan: planned.map(ArcSwap::from_pointee),
+        })
     }
 
-    async fn prepare_shared(
-        &self,
-        parsed: Arc<Parsed>,
-        declared: Vec<Option<DataType>>,
-    ) -> Result<Prepared> {
-        self.check_open()?;
+    /// Whether the catalog is still the one that a statement was planned under.
+    pub fn is_current(&self, prepared: &Prepared) -> bool {
+        let version = self.database.inner.catalog().version;
+        prepared.plan.as_ref().is_none_or(|plan| plan.load().catalog.version == version)
+    }
+
+    async fn plan(&self, parsed: &Parsed, declared: &[Option<DataType>]) -> Result<Plan> {
         let catalog = self.database.inner.catalog();
         let planning = &self.database.inner.planning;
         let plan = match &parsed.statement {
-            Statement::Query(query) => Some(planning.plan_query(&catalog, query).await?),
+            Statement::Query(query) => planning.plan_query(&catalog, query).await?,
             Statement::Insert(insert) => {
-                Some(statement::insert::plan(planning, &catalog, insert).await?)
+                statement::insert::plan(planning, &catalog, insert).await?
             }
-            _ => None,
-        };
-        let (parameters, schema) = match &plan {
-            Some(plan) => {
-                let types = parameter_types(plan, &declared)?;
-                let rows = matches!(parsed.statement, Statement::Query(_));
-                let described = || result_schema(&planning.state(&catalog), plan, &types);
-                let schema = rows.then(described).transpose()?;
-                (types, schema)
+            other => {
+                let schema = statement::result_schema(other);
+                return Ok(Plan { parameters: Vec::new(), schema, planned: None });
             }
-            None => (Vec::new(), statement::result_schema(&parsed.statement)),
         };
-        let plan = plan.map(|plan| Planned { plan: Arc::new(plan), catalog });
-        Ok(Prepared { parameters, schema, parsed, declared, plan })
+        let parameters = parameter_types(&plan, declared)?;
+        let (mut schema, mut ready) = (None, None);
+        if let Statement::Query(_) = &parsed.statement {
+            schema = Some(result_schema(&planning.state(&catalog), &plan, &parameters)?);
+            ready = ReadyLookup::plan(planning, &catalog, &plan, &parameters).await.map(Arc::new);
+        }
+        Ok(Plan { parameters, schema, planned: Some(Planned { plan, catalog, ready }) })
     }
 
     /// Runs a prepared statement. `parameters` have the types of [`Prepared::parameters`].
@@ -167,43 +193,47 @@ impl Session {
                 given: parameters.len(),
             });
         }
-        let stale =
-            |planned: &Planned| planned.catalog.version != self.database.inner.catalog().version;
-        let renewed;
-        let prepared = match prepared.plan.as_ref().is_some_and(stale) {
-            false => prepared,
-            true => {
-                let (parsed, declared) = (Arc::clone(&prepared.parsed), prepared.declared.clone());
-                renewed = self.prepare_shared(parsed, declared).await?;
-                &renewed
-            }
+        let Some(plan) = &prepared.plan else {
+            return statement::run(&self.database, &prepared.parsed).await;
         };
-        match (&prepared.parsed.statement, &prepared.plan) {
-            (Statement::Query(_), Some(planned)) => {
-                match self.query(planned, parameters.clone()).await {
-                    // The features changed between the planning and the reading.
-                    Err(Error::Changed) => {
-                        let renewed = self
-                            .prepare_shared(Arc::clone(&prepared.parsed), prepared.declared.clone())
-                            .await?;
-                        match &renewed.plan {
-                            Some(planned) => self.query(planned, parameters).await,
-                            None => Err(Error::Changed),
-                        }
-                    }
-                    done => done,
-                }
-            }
-            (Statement::Insert(insert), Some(planned)) => {
-                let stream = self.stream(planned, parameters).await?;
+        let mut planned = plan.load_full();
+        if planned.catalog.version != self.database.inner.catalog().version {
+            planned = self.renew(prepared, plan).await?;
+        }
+        match &prepared.parsed.statement {
+            Statement::Insert(insert) => {
+                let stream = self.stream(&planned, parameters).await?;
                 statement::insert::run(&self.database, &planned.catalog, insert, stream).await
             }
-            _ => statement::run(&self.database, &prepared.parsed).await,
+            _ => match self.query(&planned, parameters.clone()).await {
+                // The features changed between the planning and the reading.
+                Err(Error::Changed) => {
+                    let planned = self.renew(prepared, plan).await?;
+                    self.query(&planned, parameters).await
+                }
+                done => done,
+            },
         }
     }
 
+    /// Plans a statement once more, under the present catalog.
+    async fn renew(
+        &self,
+        prepared: &Prepared,
+        plan: &ArcSwap<Planned>,
+    ) -> Result<Arc<Planned>> {
+        let renewed = self.plan(&prepared.parsed, &prepared.declared).await?.planned;
+        let Some(renewed) = renewed.map(Arc::new) else { return Err(Error::Changed) };
+        plan.store(Arc::clone(&renewed));
+        Ok(renewed)
+    }
+
     async fn query(&self, planned: &Planned, parameters: Vec<ScalarValue>) -> Result<Outcome> {
-        Ok(Outcome::Rows { tag: "SELECT", stream: self.stream(planned, parameters).await? })
+        let stream: SendableRecordBatchStream = match &planned.ready {
+            Some(ready) if ready.takes(&parameters) => Box::pin(ready.run(parameters).await?),
+            _ => self.stream(planned, parameters).await?,
+        };
+        Ok(Outcome::Rows { tag: "SELECT", stream })
     }
 
     async fn stream(
@@ -213,8 +243,7 @@ impl Session {
     ) -> Result<SendableRecordBatchStream> {
         let planning = &self.database.inner.planning;
         let state = planning.state(&planned.catalog);
-        let plan = planned.plan.as_ref().clone();
-        let plan = planning.physical_plan(&state, plan, parameters).await?;
+        let plan = planning.physical_plan(&state, planned.plan.clone(), parameters).await?;
         let looks_up = has_lookup(&plan);
         let mut stream = planning.run(plan, &state)?;
         if !looks_up {

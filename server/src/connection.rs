@@ -11,6 +11,7 @@ mod introspection;
 mod message;
 mod rows;
 mod settings;
+mod shared_statements;
 mod simple;
 mod startup;
 mod wire;
@@ -35,6 +36,7 @@ use self::extended::{Portal, PreparedStatement};
 use self::message::Frontend;
 use self::rows::Interrupt;
 use self::settings::{Changed, Settings};
+use self::shared_statements::SharedStatements;
 use self::wire::{ReadError, Wire};
 use crate::encode::EncodeError;
 use crate::input::InputError;
@@ -54,6 +56,8 @@ pub struct Shared {
     pub copy_limit_bytes: usize,
     /// True when the server stops.
     pub stopping: watch::Receiver<bool>,
+    /// Queries that are prepared for all sessions.
+    pub statements: SharedStatements,
     next_pid: AtomicI32,
 }
 
@@ -72,6 +76,7 @@ impl Shared {
             max_connections,
             copy_limit_bytes,
             stopping,
+            statements: SharedStatements::new(),
             next_pid: AtomicI32::new(1),
         }
     }

@@ -17,6 +17,7 @@ mod name;
 mod options;
 mod parser;
 pub mod rewrite;
+mod shape;
 mod statement;
 mod token;
 
@@ -27,6 +28,7 @@ pub use limit::{MAX_EXPRESSION_DEPTH, MAX_NESTING, MAX_RELATIONS, MAX_TEXT_BYTES
 pub use name::{MAX_NAME_BYTES, fold, fold_name, ident};
 pub use options::{OptionValue, Options};
 pub use parser::{Parsed, parse, parse_expr};
+pub use shape::{Literal, Shape, shape};
 pub use statement::*;
 
 /// The trees of expressions, data types and queries that the statements hold.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
-use asofdb_planner::{Outcome, Prepared};
+use asofdb_planner::{Outcome, Prepared, Session};
 use asofdb_sql::{Parsed, SessionStatement, Statement};
 use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
@@ -51,11 +51,40 @@ enum Kind {
 }
 
 impl PreparedStatement {
-    fn schema(&self) -> Option<SchemaRef> {
+    pub(super) fn schema(&self) -> Option<SchemaRef> {
         match &self.kind {
             Kind::Empty => None,
             Kind::Session(parsed) => session_statement(parsed).and_then(command::schema),
             Kind::Planned(_, prepared) => prepared.schema.clone(),
+        }
+    }
+
+    /// The planner's side of a query or an `INSERT`.
+    pub(super) fn planned(&self) -> Option<&Prepared> {
+        match &self.kind {
+            Kind::Planned(_, prepared) => Some(prepared),
+            _ => None,
+        }
+    }
+
+    /// Whether it is planned for the present catalog.
+    pub(super) fn is_current(&self, session: &Session) -> bool {
+        self.planned().is_none_or(|prepared| session.is_current(prepared))
+    }
+
+    /// Whether it runs without any more planning.
+    pub(super) fn is_ready(&self) -> bool {
+        self.planned().is_some_and(Prepared::is_ready)
+    }
+
+    /// Whether another session may have use for it.
+    pub(super) fn is_reusable(&self) -> bool {
+        match &self.kind {
+            Kind::Planned(Parsed { statement: Statement::Query(_), .. }, _) => true,
+            Kind::Planned(Parsed { statement: Statement::Insert(_), .. }, prepared) => {
+                !prepared.parameters.is_empty()
+            }
+            _ => false,
         }
     }
 
@@ -119,10 +148,6 @@ impl Connection {
     }
 
     async fn parse(&mut self, name: String, sql: String, types: &[u32]) -> Reply {
-        let (sql, types) = match introspection::substitute(&sql) {
-            Some(substitute) => (substitute.sql, substitute.parameters),
-            None => (sql, types.to_vec()),
-        };
         if !name.is_empty() {
             if self.statements.contains_key(&name) {
                 let message = format!("prepared statement \"{name}\" already exists");
@@ -132,6 +157,28 @@ impl Connection {
         } else {
             self.statements.remove("");
         }
+        let statement = match self.shared.statements.get(&self.session, &sql, types) {
+            Some(known) => known,
+            None => {
+                let statement = Arc::new(self.prepare(&sql, types).await?);
+                self.shared.statements.keep((sql, types), &statement);
+                statement
+            }
+        };
+        if let Some(parsed) = statement.parsed() {
+            self.check_transaction(parsed)?;
+        }
+        self.statements.insert(name, statement);
+        self.wire.put(PgWireBackendMessage::ParseComplete(ParseComplete::new()));
+        Ok(())
+    }
+
+    /// Parses and plans a statement.
+    pub(super) async fn prepare(&mut self, sql: &str, types: &[u32]) -> Reply<PreparedStatement> {
+        let (sql, types) = match introspection::substitute(sql) {
+            Some(substitute) => (substitute.sql, substitute.parameters),
+            None => (sql.to_owned(), types.to_vec()),
+        };
         let mut statements = asofdb_sql::parse(&sql)
             .map_err(|error| Failure::from(sqlstate::of_sql(&error, &sql)))?;
         let parsed = statements.pop();
@@ -161,10 +208,7 @@ impl Connection {
             _ => &[],
         };
         let parameters = parameter_types(&declared, wanted);
-        let statement = PreparedStatement { kind, sql, parameters, declared };
-        self.statements.insert(name, Arc::new(statement));
-        self.wire.put(PgWireBackendMessage::ParseComplete(ParseComplete::new()));
-        Ok(())
+        Ok(PreparedStatement { kind, sql, parameters, declared })
     }
 
     fn statement(&self, name: &str) -> Reply<&Arc<PreparedStatement>> {
@@ -357,7 +401,7 @@ impl Connection {
 }
 
 /// Whether a result has the columns that the client was told of: it reads their bytes as those.
-fn same_types(found: &SchemaRef, described: Option<&SchemaRef>) -> bool {
+pub(super) fn same_types(found: &SchemaRef, described: Option<&SchemaRef>) -> bool {
     let types = |schema: &SchemaRef| {
         schema.fields().iter().map(|field| pg_type(field.data_type())).collect::<Vec<_>>()
     };

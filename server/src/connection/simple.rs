@@ -1,13 +1,18 @@
 //! The simple protocol: each statement's result is sent as it is produced; what follows a
 //! failing statement is skipped.
 
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
 use asofdb_planner::Outcome;
-use asofdb_sql::{Parsed, Statement};
+use asofdb_sql::{Literal, Parsed, Shape, Statement};
+use datafusion::scalar::ScalarValue;
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::data::RowDescription;
-use pgwire::messages::response::{CommandComplete, EmptyQueryResponse};
+use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, TransactionStatus};
 
 use super::command::Answer;
+use super::extended::{PreparedStatement, same_types};
 use super::rows::{Interrupt, Progress, Rows};
 use super::{Connection, Failure, Reply};
 use crate::encode::describe;
@@ -16,20 +21,66 @@ use crate::sqlstate;
 impl Connection {
     /// Runs the statements in `sql`.
     pub(super) async fn simple_query(&mut self, sql: &str) -> Reply {
+        // The unnamed statement and portal end with the next simple query.
+        self.statements.remove("");
+        self.portals.remove("");
+        if let Some(shape) = asofdb_sql::shape(sql)
+            && self.shaped_query(shape).await?
+        {
+            return Ok(());
+        }
         let statements =
             asofdb_sql::parse(sql).map_err(|error| Failure::from(sqlstate::of_sql(&error, sql)))?;
         if statements.is_empty() {
             self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
         }
-        // The unnamed statement and portal end with the next simple query.
-        self.statements.remove("");
-        self.portals.remove("");
         for parsed in &statements {
             self.check_transaction(parsed)?;
             let tag = self.simple_statement(parsed, sql).await?;
             self.complete(tag);
         }
         Ok(())
+    }
+
+    /// Runs a lookup by the plan that all texts of its shape have. `false` if there is none, and if
+    /// it would fail: then it is for the text itself to tell.
+    async fn shaped_query(&mut self, shape: Shape<'_>) -> Reply<bool> {
+        let statement = match self.shared.statements.shape(&self.session, &shape.text) {
+            Some(known) => known,
+            None => match self.prepare(&shape.text, &[]).await {
+                Err(Failure::Statement(_)) => return Ok(false),
+                prepared => {
+                    let prepared = Some(prepared?).filter(PreparedStatement::is_ready);
+                    let prepared = prepared.map(Arc::new);
+                    self.shared.statements.keep_shape(shape.text, prepared.clone());
+                    prepared
+                }
+            },
+        };
+        let Some(statement) = statement else { return Ok(false) };
+        let Some((prepared, schema)) = statement.planned().zip(statement.schema()) else {
+            return Ok(false);
+        };
+        let Some(values) = literal_values(&shape.literals, &prepared.parameters) else {
+            return Ok(false);
+        };
+        if self.transaction == TransactionStatus::Error {
+            return Ok(false);
+        }
+        let mut interrupt = self.interrupt().await;
+        let work = self.session.execute(prepared, values);
+        let Ok(Outcome::Rows { tag, stream }) = interrupt.guard(&mut self.wire, work).await? else {
+            return Ok(false);
+        };
+        if !same_types(&stream.schema(), Some(&schema)) {
+            return Ok(false);
+        }
+        let text = vec![false; schema.fields().len()];
+        let description = RowDescription::new(describe(&schema, &text));
+        self.wire.put(PgWireBackendMessage::RowDescription(description));
+        let tag = self.send_all(&mut Rows::new(stream, text, tag), &mut interrupt).await?;
+        self.complete(tag);
+        Ok(true)
     }
 
     async fn simple_statement(&mut self, parsed: &Parsed, sql: &str) -> Reply<String> {
@@ -87,4 +138,27 @@ impl Connection {
     pub(super) fn complete(&mut self, tag: String) {
         self.wire.put(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag)));
     }
+}
+
+/// The literals as parameters of these types, if they mean the same there.
+fn literal_values(literals: &[Literal<'_>], types: &[DataType]) -> Option<Vec<ScalarValue>> {
+    if literals.len() != types.len() {
+        return None;
+    }
+    let value = |(literal, wanted): (&Literal<'_>, &DataType)| match (literal, wanted) {
+        (Literal::Integer(digits), DataType::Int16) => {
+            Some(ScalarValue::Int16(Some(digits.parse().ok()?)))
+        }
+        (Literal::Integer(digits), DataType::Int32) => {
+            Some(ScalarValue::Int32(Some(digits.parse().ok()?)))
+        }
+        (Literal::Integer(digits), DataType::Int64) => {
+            Some(ScalarValue::Int64(Some(digits.parse().ok()?)))
+        }
+        (Literal::Text(text), DataType::Utf8) => {
+            Some(ScalarValue::Utf8(Some(text.clone().into_owned())))
+        }
+        _ => None,
+    };
+    literals.iter().zip(types).map(value).collect()
 }
