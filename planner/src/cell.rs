@@ -34,7 +34,7 @@ pub struct Want {
     /// As of when.
     pub as_of: AsOf,
     /// The values of these calls; with none, whether there are events.
-    pub calls: Vec<usize>,
+    pub calls: Arc<[usize]>,
 }
 
 impl Cell for TimelineCell {

@@ -242,6 +242,11 @@ impl Inner {
         self.catalog.load_full()
     }
 
+    /// Tells the present catalog from others.
+    pub fn catalog_version(&self) -> u64 {
+        self.catalog.load().version
+    }
+
     /// What only the server has that writes.
     ///
     /// # Errors

@@ -178,22 +178,21 @@ impl Timelines {
     pub async fn read(
         &self,
         track: &Arc<Track>,
-        calls: &[usize],
+        calls: &Arc<[usize]>,
         keys: &[Box<[u8]>],
         instant: i64,
     ) -> Result<Vec<ArrayRef>> {
-        let layout = Arc::clone(&track.layout);
-        let want = Want { as_of: as_of(track, instant), calls: calls.to_vec() };
+        let layout = &*track.layout;
+        let want = Want { as_of: as_of(track, instant), calls: Arc::clone(calls) };
         let as_of = want.as_of;
-        let calls = calls.to_vec();
         let mut waits = Waits::default();
         loop {
-            let mut out = Outputs::with_capacity(&layout, &calls, keys.len());
+            let mut out = Outputs::with_capacity(layout, calls, keys.len());
             let mut order = Vec::with_capacity(keys.len());
             let mut see = |index: usize, cell: Option<&TimelineCell>| {
                 match cell {
-                    None => out.append_empty_row(&layout)?,
-                    Some(cell) => cell.0.read(&layout, as_of, &calls, &mut out)?,
+                    None => out.append_empty_row(layout)?,
+                    Some(cell) => cell.0.read(layout, as_of, calls, &mut out)?,
                 }
                 order.push(index as u32);
                 Ok(())
@@ -210,7 +209,7 @@ impl Timelines {
         let mut known = std::collections::BTreeSet::new();
         for track in tracks {
             let keys = self.stored_keys(track).await?;
-            let want = Want { as_of: as_of(track, instant), calls: Vec::new() };
+            let want = Want { as_of: as_of(track, instant), calls: Arc::default() };
             let as_of = want.as_of;
             for keys in keys.chunks(KEYS_AT_ONCE) {
                 let mut waits = Waits::default();

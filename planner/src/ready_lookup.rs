@@ -89,20 +89,22 @@ impl ReadyLookup {
     /// Whether it can run with these values: they have the types it was planned for.
     pub fn takes(&self, values: &[ScalarValue]) -> bool {
         let types = values.iter().map(ScalarValue::data_type);
-        values.len() == self.parameters.len() && types.eq(self.parameters.iter().cloned())
+        values.len() == self.parameters.len() && types.zip(&self.parameters).all(|(a, b)| a == *b)
     }
 
     /// Runs it until its first rows are there.
     ///
     /// # Errors
     /// [`Error::Changed`] if the features were changed since it was planned; those of the lookup.
-    pub async fn run(self: &Arc<Self>, mut values: Vec<ScalarValue>) -> Result<ReadyRows> {
+    pub async fn run(self: &Arc<Self>, parameters: &[ScalarValue]) -> Result<ReadyRows> {
         let idle = self.idle.lock().pop();
         let instance = match idle {
             Some(instance) => instance,
-            None => self.instance().await?,
+            None => Box::pin(self.instance()).await?,
         };
         let now = self.planning.now_micros();
+        let mut values = Vec::with_capacity(parameters.len() + 1);
+        values.extend_from_slice(parameters);
         values.push(ScalarValue::TimestampMicrosecond(Some(now), Some(UTC.into())));
         instance.bound.set(values);
         let plan = Arc::clone(&instance.plan);

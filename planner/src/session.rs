@@ -53,6 +53,13 @@ struct Planned {
     ready: Option<Arc<ReadyLookup>>,
 }
 
+impl Planned {
+    /// What runs with these parameters without any more planning.
+    fn ready_for(&self, parameters: &[ScalarValue]) -> Option<&Arc<ReadyLookup>> {
+        self.ready.as_ref().filter(|ready| ready.takes(parameters))
+    }
+}
+
 /// What planning a statement gives.
 struct Plan {
     parameters: Vec<DataType>,
@@ -154,7 +161,7 @@ impl Session {
 
     /// Whether the catalog is still the one that a statement was planned under.
     pub fn is_current(&self, prepared: &Prepared) -> bool {
-        let version = self.database.inner.catalog().version;
+        let version = self.database.inner.catalog_version();
         prepared.plan.as_ref().is_none_or(|plan| plan.load().catalog.version == version)
     }
 
@@ -194,10 +201,30 @@ impl Session {
             });
         }
         let Some(plan) = &prepared.plan else {
-            return statement::run(&self.database, &prepared.parsed).await;
+            return Box::pin(statement::run(&self.database, &prepared.parsed)).await;
         };
-        let mut planned = plan.load_full();
-        if planned.catalog.version != self.database.inner.catalog().version {
+        let planned = plan.load_full();
+        if planned.catalog.version == self.database.inner.catalog_version()
+            && let Some(ready) = planned.ready_for(&parameters)
+        {
+            match ready.run(&parameters).await {
+                Ok(rows) => return Ok(Outcome::Rows { tag: "SELECT", stream: Box::pin(rows) }),
+                // The features changed between the planning and the reading.
+                Err(Error::Changed) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // What is left takes long; its future is large.
+        Box::pin(self.execute_planned(prepared, (plan, planned), parameters)).await
+    }
+
+    async fn execute_planned(
+        &self,
+        prepared: &Prepared,
+        (plan, mut planned): (&ArcSwap<Planned>, Arc<Planned>),
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Outcome> {
+        if planned.catalog.version != self.database.inner.catalog_version() {
             planned = self.renew(prepared, plan).await?;
         }
         match &prepared.parsed.statement {
@@ -205,11 +232,10 @@ impl Session {
                 let stream = self.stream(&planned, parameters).await?;
                 statement::insert::run(&self.database, &planned.catalog, insert, stream).await
             }
-            _ => match self.query(&planned, parameters.clone()).await {
-                // The features changed between the planning and the reading.
+            _ => match self.query(&planned, &parameters).await {
                 Err(Error::Changed) => {
                     let planned = self.renew(prepared, plan).await?;
-                    self.query(&planned, parameters).await
+                    self.query(&planned, &parameters).await
                 }
                 done => done,
             },
@@ -217,21 +243,17 @@ impl Session {
     }
 
     /// Plans a statement once more, under the present catalog.
-    async fn renew(
-        &self,
-        prepared: &Prepared,
-        plan: &ArcSwap<Planned>,
-    ) -> Result<Arc<Planned>> {
+    async fn renew(&self, prepared: &Prepared, plan: &ArcSwap<Planned>) -> Result<Arc<Planned>> {
         let renewed = self.plan(&prepared.parsed, &prepared.declared).await?.planned;
         let Some(renewed) = renewed.map(Arc::new) else { return Err(Error::Changed) };
         plan.store(Arc::clone(&renewed));
         Ok(renewed)
     }
 
-    async fn query(&self, planned: &Planned, parameters: Vec<ScalarValue>) -> Result<Outcome> {
-        let stream: SendableRecordBatchStream = match &planned.ready {
-            Some(ready) if ready.takes(&parameters) => Box::pin(ready.run(parameters).await?),
-            _ => self.stream(planned, parameters).await?,
+    async fn query(&self, planned: &Planned, parameters: &[ScalarValue]) -> Result<Outcome> {
+        let stream: SendableRecordBatchStream = match planned.ready_for(parameters) {
+            Some(ready) => Box::pin(ready.run(parameters).await?),
+            None => self.stream(planned, parameters.to_vec()).await?,
         };
         Ok(Outcome::Rows { tag: "SELECT", stream })
     }

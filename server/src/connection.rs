@@ -250,7 +250,7 @@ impl Connection {
         }
         match message {
             Frontend::Query(sql) => {
-                let done = Box::pin(self.simple_query(&sql)).await;
+                let done = self.simple_query(&sql).await;
                 self.settle(done)?;
                 self.ready().await
             }
@@ -269,7 +269,7 @@ impl Connection {
             // What is left of a COPY that failed.
             Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => Ok(()),
             message => {
-                let done = Box::pin(self.extended(message)).await;
+                let done = self.extended(message).await;
                 self.skip_until_sync = done.is_err();
                 self.settle(done)?;
                 // A client that waits for the answer to a Flush gets the error at once: what it

@@ -89,17 +89,53 @@ async fn sessions_share_plans_and_nothing_else() {
 async fn a_text_means_what_its_literals_say() {
     let (_server, _folder, client) = start().await;
     let conditions = [
-        "u = 3", "u = '3'", "u = 3.0", "u = 3.5", "u = 1e1", "u = -3", "u = 99999999999999999999",
-        "u = 9223372036854775807", "u = 'x'", "u = NULL", "u = true", "u IN (1, 2, 3)", "u IN (1, '2')",
-        "u IN (1, 2.0)", "u IN (1, NULL)", "u = 1 + 2", "u = 3 AND n = 3", "u = 3 AND n = '3'",
-        "u = 3 AND total = 9", "u = 3 AND total = '9'", "u = 3 AND name = 'n3'", "u = 3 AND name = 3",
-        "u = 3 AND name = 'it''s'", "u = 3 AND name IN ('n3', 'x')", "u = 3 AND 'n3' = name",
-        "u = 3 AND name = 'n3'::text", "u = 3 AND 1 = 1", "u = 3 AND 1 = '1'", "u = 3 AND n = 3::int",
-        "u = 3 OR u = 4", "u = 3 AND total / 0 = 1", "u = 3 AND n / 0 = 1", "u = 3 AND (n = 3) = true",
-        "u = 3 AND \"n\" = 3", "u = 3 AND missing = 1", "u = (SELECT 3)", "u = 3 LIMIT 1", "u = 3 -- 4",
-        "u = 3 AND name = E'n\\x33'", "u = 3; SELECT 1", "u = 3;", "u = 3 AND n BETWEEN 1 AND 3",
-        "u = 3 AND name LIKE 'n%'", "u = 3 AND ratio(18) = 2", "u = 3 AND ratio(18.0) = 2",
-        "u = 3 AND CASE WHEN n = 3 THEN name = 'n3' ELSE false END", "u=3 and n>=3 and n<>4",
+        "u = 3",
+        "u = '3'",
+        "u = 3.0",
+        "u = 3.5",
+        "u = 1e1",
+        "u = -3",
+        "u = 99999999999999999999",
+        "u = 9223372036854775807",
+        "u = 'x'",
+        "u = NULL",
+        "u = true",
+        "u IN (1, 2, 3)",
+        "u IN (1, '2')",
+        "u IN (1, 2.0)",
+        "u IN (1, NULL)",
+        "u = 1 + 2",
+        "u = 3 AND n = 3",
+        "u = 3 AND n = '3'",
+        "u = 3 AND total = 9",
+        "u = 3 AND total = '9'",
+        "u = 3 AND name = 'n3'",
+        "u = 3 AND name = 3",
+        "u = 3 AND name = 'it''s'",
+        "u = 3 AND name IN ('n3', 'x')",
+        "u = 3 AND 'n3' = name",
+        "u = 3 AND name = 'n3'::text",
+        "u = 3 AND 1 = 1",
+        "u = 3 AND 1 = '1'",
+        "u = 3 AND n = 3::int",
+        "u = 3 OR u = 4",
+        "u = 3 AND total / 0 = 1",
+        "u = 3 AND n / 0 = 1",
+        "u = 3 AND (n = 3) = true",
+        "u = 3 AND \"n\" = 3",
+        "u = 3 AND missing = 1",
+        "u = (SELECT 3)",
+        "u = 3 LIMIT 1",
+        "u = 3 -- 4",
+        "u = 3 AND name = E'n\\x33'",
+        "u = 3; SELECT 1",
+        "u = 3;",
+        "u = 3 AND n BETWEEN 1 AND 3",
+        "u = 3 AND name LIKE 'n%'",
+        "u = 3 AND ratio(18) = 2",
+        "u = 3 AND ratio(18.0) = 2",
+        "u = 3 AND CASE WHEN n = 3 THEN name = 'n3' ELSE false END",
+        "u=3 and n>=3 and n<>4",
     ];
     let selected = ["u, n, total, name", "n = 3 AS is, 3, 'x'", "count(*)", "max(total)"];
     for condition in conditions {
@@ -164,7 +200,10 @@ async fn a_plan_follows_the_catalog() {
         format!("CREATE OR REPLACE FEATURE total ON users AS SELECT {what} FROM events")
     };
     other.batch_execute("DROP FEATURE ratio").await.unwrap();
-    other.batch_execute(&replace("sum(amount * 2) OVER (RANGE INTERVAL '1 day' PRECEDING)")).await.unwrap();
+    other
+        .batch_execute(&replace("sum(amount * 2) OVER (RANGE INTERVAL '1 day' PRECEDING)"))
+        .await
+        .unwrap();
     assert_eq!(read().await.unwrap(), 18.0);
     assert_eq!(simple(&client, text).await, Ok(vec![vec![Some("18".into())]]));
     // Of another type: the client was told that it is a number.
@@ -178,7 +217,10 @@ async fn a_plan_follows_the_catalog() {
     let error = read().await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::UNDEFINED_COLUMN), "{error:?}");
     assert_eq!(simple(&client, text).await, Err(SqlState::UNDEFINED_COLUMN));
-    other.batch_execute(&replace("sum(amount) OVER (RANGE INTERVAL '1 day' PRECEDING)")).await.unwrap();
+    other
+        .batch_execute(&replace("sum(amount) OVER (RANGE INTERVAL '1 day' PRECEDING)"))
+        .await
+        .unwrap();
     assert_eq!(read().await.unwrap(), 9.0);
     assert_eq!(simple(&client, text).await, Ok(vec![vec![Some("9".into())]]));
 }

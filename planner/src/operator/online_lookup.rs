@@ -1,7 +1,7 @@
 //! Reading an entity as of one instant, from the timelines.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array,
@@ -16,7 +16,7 @@ use datafusion::common::{DFSchema, internal_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use hashbrown::HashSet;
@@ -56,12 +56,19 @@ type Keys = (Vec<Box<[u8]>>, Vec<ArrayRef>);
 #[derive(Clone, Debug)]
 struct TrackRead {
     track: Arc<Track>,
-    calls: Vec<usize>,
+    calls: Arc<[usize]>,
 }
 
 /// The operator of [`crate::logical::online_lookup::OnlineLookup`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct OnlineLookupExec {
+    lookup: Arc<Lookup>,
+    properties: Arc<PlanProperties>,
+}
+
+/// What is read, and what is made of it.
+#[derive(Debug)]
+struct Lookup {
     entity: Arc<Entity>,
     keys: KeyAccess,
     as_of: Arc<dyn PhysicalExpr>,
@@ -73,7 +80,7 @@ pub struct OnlineLookupExec {
     projection: Vec<usize>,
     timelines: Arc<Timelines>,
     recompute: Recompute,
-    properties: Arc<PlanProperties>,
+    schema: SchemaRef,
 }
 
 impl OnlineLookupExec {
@@ -100,7 +107,7 @@ impl OnlineLookupExec {
         let reads = reads(&entity, &read_names);
         let mut fields = entity.key.clone();
         for read in &reads {
-            for &call in &read.calls {
+            for &call in read.calls.iter() {
                 let output = read.track.layout.calls()[call].aggregate.output();
                 fields.push(Field::new(read.track.call_name(call), output, true));
             }
@@ -120,13 +127,15 @@ impl OnlineLookupExec {
             })
             .collect::<Result<Vec<_>>>()?;
         let schema = Arc::new(entity.schema().project(&projection)?);
-        let properties = Arc::new(PlanProperties::new(
-            EquivalenceProperties::new(schema),
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Incremental,
             Boundedness::Bounded,
-        ));
-        Ok(OnlineLookupExec {
+        );
+        // Nothing here runs for long without a wait.
+        let properties = Arc::new(properties.with_scheduling_type(SchedulingType::Cooperative));
+        let lookup = Lookup {
             entity,
             keys,
             as_of,
@@ -136,11 +145,25 @@ impl OnlineLookupExec {
             projection,
             timelines: Arc::clone(timelines),
             recompute: recompute.clone(),
-            properties,
-        })
+            schema,
+        };
+        Ok(OnlineLookupExec { lookup: Arc::new(lookup), properties })
     }
 
-    async fn lookup(&self) -> Result<RecordBatch> {
+    /// The values of the wanted columns for each of `encoded`, the same keys as columns in `keys`,
+    /// as of `instant`; without one no feature has a value.
+    pub async fn read(
+        &self,
+        encoded: &[Box<[u8]>],
+        keys: Vec<ArrayRef>,
+        instant: Option<i64>,
+    ) -> Result<RecordBatch> {
+        self.lookup.read(encoded, keys, instant).await
+    }
+}
+
+impl Lookup {
+    async fn run(&self) -> Result<RecordBatch> {
         fail::fail_point!("lookup::read");
         let instant = evaluate_constant(&self.as_of)?;
         let instants = instant.as_primitive::<TimestampMicrosecondType>();
@@ -149,9 +172,7 @@ impl OnlineLookupExec {
         self.read(&encoded, keys, instant).await
     }
 
-    /// The values of the wanted columns for each of `encoded`, the same keys as columns in `keys`,
-    /// as of `instant`; without one no feature has a value.
-    pub async fn read(
+    async fn read(
         &self,
         encoded: &[Box<[u8]>],
         keys: Vec<ArrayRef>,
@@ -163,7 +184,7 @@ impl OnlineLookupExec {
                 Some(instant) => {
                     match self.timelines.read(&read.track, &read.calls, encoded, instant).await {
                         Err(error) if error.is_forgotten() => {
-                            return self.read_events(encoded, instant).await;
+                            return Box::pin(self.read_events(encoded, instant)).await;
                         }
                         values => values?,
                     }
@@ -179,7 +200,7 @@ impl OnlineLookupExec {
         let options = RecordBatchOptions::new().with_row_count(Some(encoded.len()));
         let read =
             RecordBatch::try_new_with_options(Arc::clone(&self.read_schema), columns, &options)?;
-        let schema = self.schema();
+        let schema = &self.schema;
         let output = |(expr, field): (&Arc<dyn PhysicalExpr>, &FieldRef)| {
             // Whatever its expression makes of NULL.
             match instant.is_none() && self.entity.feature(field.name()).is_some() {
@@ -189,7 +210,7 @@ impl OnlineLookupExec {
         };
         let outputs = self.outputs.iter().zip(schema.fields());
         let outputs = outputs.map(output).collect::<Result<Vec<_>>>()?;
-        Ok(RecordBatch::try_new_with_options(self.schema(), outputs, &options)?)
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), outputs, &options)?)
     }
 
     /// The same, computed from the events.
@@ -198,7 +219,7 @@ impl OnlineLookupExec {
         let wanted = all.project(&self.projection)?;
         let options = RecordBatchOptions::new().with_row_count(Some(keys.len()));
         let columns = wanted.columns().to_vec();
-        Ok(RecordBatch::try_new_with_options(self.schema(), columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
 
     /// The keys to read, encoded and as columns. NULL is no key; duplicates are read once.
@@ -226,8 +247,15 @@ impl OnlineLookupExec {
             .collect::<Result<Vec<_>>>()?;
         let crossed = cross_product(&values)?;
         let rows = crossed.first().map_or(0, |c| c.len());
-        let (mut seen, mut encoded, mut kept) = (HashSet::new(), Vec::new(), Vec::new());
         let mut key = Vec::new();
+        if rows == 1 {
+            let whole = encode_row(&crossed, 0, &mut key).map_err(DataFusionError::from)?;
+            return Ok(match whole {
+                true => (vec![key.into()], crossed),
+                false => (Vec::new(), crossed.iter().map(|c| c.slice(0, 0)).collect()),
+            });
+        }
+        let (mut seen, mut encoded, mut kept) = (HashSet::new(), Vec::new(), Vec::new());
         for row in 0..rows {
             let whole = encode_row(&crossed, row, &mut key).map_err(DataFusionError::from)?;
             if whole && seen.insert(key.clone()) {
@@ -250,6 +278,9 @@ impl KeyColumn {
                     .iter()
                     .map(|v| Ok(cast(v, data_type)?))
                     .collect::<Result<Vec<ArrayRef>>>()?;
+                if let [value] = values.as_slice() {
+                    return Ok(Arc::clone(value));
+                }
                 let values: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
                 Ok(concat(&values)?)
             }
@@ -268,7 +299,7 @@ impl KeyColumn {
 
 /// The calls of each track that have one of `names`; tracks without one are not read.
 fn reads(entity: &Entity, names: &HashSet<String>) -> Vec<TrackRead> {
-    let needed = |track: &Track| -> Vec<usize> {
+    let needed = |track: &Track| -> Arc<[usize]> {
         (0..track.calls.len()).filter(|c| names.contains(&call_name(track.id, *c))).collect()
     };
     let reads = entity.tracks.iter().map(|t| TrackRead { track: Arc::clone(t), calls: needed(t) });
@@ -277,9 +308,12 @@ fn reads(entity: &Entity, names: &HashSet<String>) -> Vec<TrackRead> {
 
 /// The value, as an array of one, of an expression without columns.
 fn evaluate_constant(expr: &Arc<dyn PhysicalExpr>) -> Result<ArrayRef> {
-    let options = RecordBatchOptions::new().with_row_count(Some(1));
-    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)?;
-    expr.evaluate(&row)?.into_array(1)
+    static ROW: LazyLock<RecordBatch> = LazyLock::new(|| {
+        let options = RecordBatchOptions::new().with_row_count(Some(1));
+        let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options);
+        row.unwrap_or_else(|_| RecordBatch::new_empty(Arc::new(Schema::empty())))
+    });
+    expr.evaluate(&ROW)?.into_array(1)
 }
 
 /// Every combination of one value from each column, the last column varying fastest.
@@ -301,17 +335,17 @@ fn cross_product(columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
 
 impl DisplayAs for OnlineLookupExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let keys = match &self.keys {
+        let keys = match &self.lookup.keys {
             KeyAccess::Known => "all known",
             KeyAccess::Given(_) => "given",
         };
-        let calls: usize = self.reads.iter().map(|read| read.calls.len()).sum();
+        let calls: usize = self.lookup.reads.iter().map(|read| read.calls.len()).sum();
         write!(
             f,
             "OnlineLookupExec: entity={}, keys={keys}, as_of={}, tracks={}, calls={calls}",
-            self.entity.name,
-            self.as_of,
-            self.reads.len()
+            self.lookup.entity.name,
+            self.lookup.as_of,
+            self.lookup.reads.len()
         )
     }
 }
@@ -333,7 +367,7 @@ impl ExecutionPlan for OnlineLookupExec {
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        f(&self.as_of)
+        f(&self.lookup.as_of)
     }
 
     fn with_new_children(
@@ -347,8 +381,8 @@ impl ExecutionPlan for OnlineLookupExec {
     }
 
     fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let lookup = self.clone();
-        let answer = futures::stream::once(async move { lookup.lookup().await });
+        let lookup = Arc::clone(&self.lookup);
+        let answer = futures::stream::once(async move { lookup.run().await });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), answer)))
     }
 }

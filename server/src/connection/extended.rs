@@ -160,7 +160,7 @@ impl Connection {
         let statement = match self.shared.statements.get(&self.session, &sql, types) {
             Some(known) => known,
             None => {
-                let statement = Arc::new(self.prepare(&sql, types).await?);
+                let statement = Arc::new(Box::pin(self.prepare(&sql, types)).await?);
                 self.shared.statements.keep((sql, types), &statement);
                 statement
             }
@@ -387,12 +387,12 @@ impl Connection {
                 Ok(None)
             }
             Outcome::CopyIn(copy) => {
-                let tag = self.copy_in(copy, interrupt, &statement.sql).await?;
+                let tag = Box::pin(self.copy_in(copy, interrupt, &statement.sql)).await?;
                 self.complete(tag);
                 Ok(None)
             }
             Outcome::CopyFile { path, copy } => {
-                let tag = self.copy_file(path, copy, interrupt, &statement.sql).await?;
+                let tag = Box::pin(self.copy_file(path, copy, interrupt, &statement.sql)).await?;
                 self.complete(tag);
                 Ok(None)
             }

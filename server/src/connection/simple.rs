@@ -36,7 +36,7 @@ impl Connection {
         }
         for parsed in &statements {
             self.check_transaction(parsed)?;
-            let tag = self.simple_statement(parsed, sql).await?;
+            let tag = Box::pin(self.simple_statement(parsed, sql)).await?;
             self.complete(tag);
         }
         Ok(())
@@ -47,7 +47,7 @@ impl Connection {
     async fn shaped_query(&mut self, shape: Shape<'_>) -> Reply<bool> {
         let statement = match self.shared.statements.shape(&self.session, &shape.text) {
             Some(known) => known,
-            None => match self.prepare(&shape.text, &[]).await {
+            None => match Box::pin(self.prepare(&shape.text, &[])).await {
                 Err(Failure::Statement(_)) => return Ok(false),
                 prepared => {
                     let prepared = Some(prepared?).filter(PreparedStatement::is_ready);
