@@ -67,18 +67,27 @@ pub fn decode(parameter: Parameter<'_>, wanted: &DataType) -> Result<ScalarValue
     }
 }
 
-/// The commonest parameter of all: a number of eight bytes.
+/// The commonest parameters of all: a number of eight bytes, and the digits of an integer.
 fn fast(parameter: Parameter<'_>, bytes: &[u8], wanted: &DataType) -> Option<ScalarValue> {
-    let eight: [u8; 8] = bytes.try_into().ok().filter(|_| parameter.binary)?;
     match (parameter.declared, wanted) {
         (None | Some(&Type::INT8), DataType::Int64) => {
-            Some(ScalarValue::Int64(Some(i64::from_be_bytes(eight))))
+            let value = match parameter.binary {
+                true => i64::from_be_bytes(bytes.try_into().ok()?),
+                false => digits(bytes)?,
+            };
+            Some(ScalarValue::Int64(Some(value)))
         }
-        (None | Some(&Type::FLOAT8), DataType::Float64) => {
-            Some(ScalarValue::Float64(Some(f64::from_be_bytes(eight))))
+        (None | Some(&Type::FLOAT8), DataType::Float64) if parameter.binary => {
+            Some(ScalarValue::Float64(Some(f64::from_be_bytes(bytes.try_into().ok()?))))
         }
         _ => None,
     }
+}
+
+/// The integer that is written with digits only, and few enough that it cannot be out of range.
+fn digits(text: &[u8]) -> Option<i64> {
+    let plain = matches!(text.len(), 1..=18) && text.iter().all(u8::is_ascii_digit);
+    plain.then(|| text.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0')))
 }
 
 fn is_text(declared: &Type) -> bool {
