@@ -13,6 +13,7 @@ use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
+use sqlparser::ast::Insert;
 
 use crate::catalog::{Catalog, Source};
 use crate::database::Database;
@@ -132,6 +133,21 @@ impl Session {
     ) -> Result<Prepared> {
         self.check_open()?;
         let catalog = self.database.inner.catalog();
+        if let Statement::Insert(insert) = &parsed.statement
+            && let Some(parameters) =
+                statement::insert::parameter_types(&catalog, insert, &declared)
+        {
+            return Ok(Prepared { parameters, schema: None, parsed, declared, plan: None });
+        }
+        self.prepare_plan(catalog, parsed, declared).await
+    }
+
+    async fn prepare_plan(
+        &self,
+        catalog: Arc<Catalog>,
+        parsed: Arc<Parsed>,
+        declared: Vec<Option<DataType>>,
+    ) -> Result<Prepared> {
         let planning = &self.database.inner.planning;
         let plan = match &parsed.statement {
             Statement::Query(query) => Some(planning.plan_query(&catalog, query).await?),
@@ -195,11 +211,44 @@ impl Session {
                 }
             }
             (Statement::Insert(insert), Some(planned)) => {
-                let stream = self.stream(planned, parameters).await?;
-                statement::insert::run(&self.database, &planned.catalog, insert, stream).await
+                self.insert(planned, insert, parameters).await
+            }
+            (Statement::Insert(insert), None) => {
+                let direct = statement::insert::run_literals(&self.database, insert, &parameters);
+                if let Some(outcome) = direct.await? {
+                    return Ok(outcome);
+                }
+                let (parsed, declared) = (Arc::clone(&prepared.parsed), prepared.declared.clone());
+                let catalog = self.database.inner.catalog();
+                match self.prepare_plan(catalog, parsed, declared).await?.plan {
+                    Some(planned) => self.insert(&planned, insert, parameters).await,
+                    None => Err(Error::Internal("INSERT has a plan".into())),
+                }
             }
             _ => statement::run(&self.database, &prepared.parsed).await,
         }
+    }
+
+    /// Runs a statement that needs neither a plan nor parameters: `INSERT` of literals. `None`, and
+    /// nothing is done, for all others.
+    pub async fn execute_literals(&self, parsed: &Parsed) -> Result<Option<Outcome>> {
+        self.check_open()?;
+        match &parsed.statement {
+            Statement::Insert(insert) => {
+                statement::insert::run_literals(&self.database, insert, &[]).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn insert(
+        &self,
+        planned: &Planned,
+        insert: &Insert,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Outcome> {
+        let stream = self.stream(planned, parameters).await?;
+        statement::insert::run(&self.database, &planned.catalog, insert, stream).await
     }
 
     async fn query(&self, planned: &Planned, parameters: Vec<ScalarValue>) -> Result<Outcome> {
