@@ -13,31 +13,42 @@ use datafusion::scalar::ScalarValue;
 use crate::error::{Error, Result};
 
 /// The parameters that a statement may have: the protocol counts them with 16 bits.
-const PARAMETERS_MAX: usize = u16::MAX as usize;
+pub const PARAMETERS_MAX: usize = u16::MAX as usize;
 
 /// The parameters' types, `$1` first. What the plan needs comes before what the client declared,
 /// and that before what a cast or `LIMIT` suggests. [`DataType::Null`] is where nothing tells it.
 pub fn parameter_types(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<DataType>> {
     // Refuses a parameter that has to be of two types.
     plan.get_parameter_types()?;
-    let mut types = declared.to_vec();
+    let mut indexed = BTreeMap::new();
     for (id, used) in uses(plan)? {
         let index = id.trim_start_matches('$').parse().unwrap_or(0);
         if !(1..=PARAMETERS_MAX).contains(&index) {
             return Err(Error::NoParameter { id });
         }
-        types.resize(types.len().max(index), None);
-        let declared = types[index - 1].take();
-        types[index - 1] = used.needed.or(declared).or(used.suggested);
+        indexed.insert(index - 1, used);
     }
-    Ok(types.into_iter().map(|known| known.unwrap_or(DataType::Null)).collect())
+    Ok(settle(declared, indexed))
+}
+
+/// The types of the parameters by what is said of them; 0 is the index of `$1`.
+pub fn settle(declared: &[Option<DataType>], uses: BTreeMap<usize, Uses>) -> Vec<DataType> {
+    let mut types = declared.to_vec();
+    for (index, used) in uses {
+        types.resize(types.len().max(index + 1), None);
+        let declared = types[index].take();
+        types[index] = used.needed.or(declared).or(used.suggested);
+    }
+    types.into_iter().map(|known| known.unwrap_or(DataType::Null)).collect()
 }
 
 /// What the places where a parameter stands say of its type.
 #[derive(Default)]
-struct Uses {
-    needed: Option<DataType>,
-    suggested: Option<DataType>,
+pub struct Uses {
+    /// The type that it has to be of.
+    pub needed: Option<DataType>,
+    /// The type that it is cast to, which counts if the client declared none.
+    pub suggested: Option<DataType>,
 }
 
 /// DataFusion leaves open what stands in `CAST ($1 AS type)` and `LIMIT $1`.

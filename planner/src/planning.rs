@@ -46,7 +46,8 @@ use crate::source_table::{HISTORY_URL, SourceTable};
 use crate::types::{AsofTypes, UTC};
 
 const CATALOG: &str = "asofdb";
-const SCHEMA: &str = "public";
+/// The schema of all relations.
+pub const SCHEMA: &str = "public";
 
 /// Rows in a batch.
 const BATCH_ROWS: usize = 8192;

@@ -14,6 +14,7 @@ use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
+use sqlparser::ast::Insert;
 
 use crate::catalog::{Catalog, Source};
 use crate::database::Database;
@@ -167,16 +168,35 @@ impl Session {
 
     async fn plan(&self, parsed: &Parsed, declared: &[Option<DataType>]) -> Result<Plan> {
         let catalog = self.database.inner.catalog();
+        match &parsed.statement {
+            Statement::Query(_) => self.plan_fully(catalog, parsed, declared).await,
+            Statement::Insert(insert) => {
+                match statement::insert::parameter_types(&catalog, insert, declared) {
+                    Some(parameters) => Ok(Plan { parameters, schema: None, planned: None }),
+                    None => self.plan_fully(catalog, parsed, declared).await,
+                }
+            }
+            other => {
+                let schema = statement::result_schema(other);
+                Ok(Plan { parameters: Vec::new(), schema, planned: None })
+            }
+        }
+    }
+
+    /// Plans a query or an `INSERT`.
+    async fn plan_fully(
+        &self,
+        catalog: Arc<Catalog>,
+        parsed: &Parsed,
+        declared: &[Option<DataType>],
+    ) -> Result<Plan> {
         let planning = &self.database.inner.planning;
         let plan = match &parsed.statement {
             Statement::Query(query) => planning.plan_query(&catalog, query).await?,
             Statement::Insert(insert) => {
                 statement::insert::plan(planning, &catalog, insert).await?
             }
-            other => {
-                let schema = statement::result_schema(other);
-                return Ok(Plan { parameters: Vec::new(), schema, planned: None });
-            }
+            _ => return Err(Error::Internal("only queries and INSERT have plans".into())),
         };
         let parameters = parameter_types(&plan, declared)?;
         let (mut schema, mut ready) = (None, None);
@@ -201,7 +221,7 @@ impl Session {
             });
         }
         let Some(plan) = &prepared.plan else {
-            return Box::pin(statement::run(&self.database, &prepared.parsed)).await;
+            return Box::pin(self.execute_unplanned(prepared, parameters)).await;
         };
         let planned = plan.load_full();
         if planned.catalog.version == self.database.inner.catalog_version()
@@ -218,6 +238,21 @@ impl Session {
         Box::pin(self.execute_planned(prepared, (plan, planned), parameters)).await
     }
 
+    async fn execute_unplanned(
+        &self,
+        prepared: &Prepared,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Outcome> {
+        let Statement::Insert(insert) = &prepared.parsed.statement else {
+            return statement::run(&self.database, &prepared.parsed).await;
+        };
+        let direct = statement::insert::run_literals(&self.database, insert, &parameters).await?;
+        match direct {
+            Some(outcome) => Ok(outcome),
+            None => self.insert(&*self.plan_again(prepared).await?, insert, parameters).await,
+        }
+    }
+
     async fn execute_planned(
         &self,
         prepared: &Prepared,
@@ -228,10 +263,7 @@ impl Session {
             planned = self.renew(prepared, plan).await?;
         }
         match &prepared.parsed.statement {
-            Statement::Insert(insert) => {
-                let stream = self.stream(&planned, parameters).await?;
-                statement::insert::run(&self.database, &planned.catalog, insert, stream).await
-            }
+            Statement::Insert(insert) => self.insert(&planned, insert, parameters).await,
             _ => match self.query(&planned, &parameters).await {
                 Err(Error::Changed) => {
                     let planned = self.renew(prepared, plan).await?;
@@ -242,12 +274,40 @@ impl Session {
         }
     }
 
+    /// Runs a statement that needs neither a plan nor parameters: `INSERT` of literals. `None`, and
+    /// nothing is done, for all others.
+    pub async fn execute_literals(&self, parsed: &Parsed) -> Result<Option<Outcome>> {
+        self.check_open()?;
+        match &parsed.statement {
+            Statement::Insert(insert) => {
+                statement::insert::run_literals(&self.database, insert, &[]).await
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Plans a statement once more, under the present catalog.
+    async fn plan_again(&self, prepared: &Prepared) -> Result<Arc<Planned>> {
+        let catalog = self.database.inner.catalog();
+        let plan = self.plan_fully(catalog, &prepared.parsed, &prepared.declared).await?;
+        plan.planned.map(Arc::new).ok_or(Error::Changed)
+    }
+
+    /// The same, and keeps the plan.
     async fn renew(&self, prepared: &Prepared, plan: &ArcSwap<Planned>) -> Result<Arc<Planned>> {
-        let renewed = self.plan(&prepared.parsed, &prepared.declared).await?.planned;
-        let Some(renewed) = renewed.map(Arc::new) else { return Err(Error::Changed) };
+        let renewed = self.plan_again(prepared).await?;
         plan.store(Arc::clone(&renewed));
         Ok(renewed)
+    }
+
+    async fn insert(
+        &self,
+        planned: &Planned,
+        insert: &Insert,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Outcome> {
+        let stream = self.stream(planned, parameters).await?;
+        statement::insert::run(&self.database, &planned.catalog, insert, stream).await
     }
 
     async fn query(&self, planned: &Planned, parameters: &[ScalarValue]) -> Result<Outcome> {

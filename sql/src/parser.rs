@@ -54,6 +54,13 @@ pub fn parse_expr(sql: &str) -> Result<Expr, Error> {
 }
 
 fn parse_part(tokens: &[TokenWithSpan]) -> Result<Statement, Error> {
+    if let Some(insert) = statement::insert_of_literals(tokens, parse_all) {
+        return Ok(insert);
+    }
+    parse_all(tokens)
+}
+
+fn parse_all(tokens: &[TokenWithSpan]) -> Result<Statement, Error> {
     on_enough_stack(tokens, statement::parse)
 }
 

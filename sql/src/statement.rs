@@ -40,6 +40,7 @@ pub use create_view::CreateView;
 pub use describe::{Describe, ShowCreate};
 pub use drop::{Drop, DropObject};
 pub use explain::Explain;
+pub(crate) use insert::rows::insert_of_literals;
 pub use prepare::Prepare;
 pub use session::{Discard, Isolation, SessionStatement, TransactionModes};
 pub use set::{SetScope, SetVariable, SettingValue};

@@ -1,9 +1,13 @@
 //! `INSERT INTO source`.
 
+mod literal_rows;
+
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan};
+use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt;
 use sqlparser::ast::{Insert, TableObject};
 
@@ -13,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::planning::Planning;
 use crate::session::Outcome;
 use crate::statement::copy::complete;
+use literal_rows::LiteralRows;
 
 /// Plans the rows to insert, with all columns of the source in order.
 pub async fn plan(
@@ -33,6 +38,28 @@ pub async fn plan(
         LogicalPlan::Dml(DmlStatement { input, .. }) => Ok(input.as_ref().clone()),
         _ => Err(Error::Internal("INSERT is planned as such".into())),
     }
+}
+
+/// The parameters' types of rows that [`run_literals`] may take; `None` if they need a plan.
+pub fn parameter_types(
+    catalog: &Catalog,
+    insert: &Insert,
+    declared: &[Option<DataType>],
+) -> Option<Vec<DataType>> {
+    LiteralRows::of(catalog, insert)?.parameter_types(declared)
+}
+
+/// Commits rows of literals and parameters; `None`, and nothing is done, if they need a plan.
+pub async fn run_literals(
+    database: &Database,
+    insert: &Insert,
+    parameters: &[ScalarValue],
+) -> Result<Option<Outcome>> {
+    let catalog = database.inner.catalog();
+    let Some(rows) = LiteralRows::of(&catalog, insert) else { return Ok(None) };
+    let Some(batch) = rows.batch(parameters) else { return Ok(None) };
+    let rows = database.commit(rows.source, vec![batch]).await?;
+    Ok(Some(Outcome::done(format!("INSERT 0 {rows}"))))
 }
 
 /// Commits the planned rows.

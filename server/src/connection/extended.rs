@@ -79,13 +79,7 @@ impl PreparedStatement {
 
     /// Whether another session may have use for it.
     pub(super) fn is_reusable(&self) -> bool {
-        match &self.kind {
-            Kind::Planned(Parsed { statement: Statement::Query(_), .. }, _) => true,
-            Kind::Planned(Parsed { statement: Statement::Insert(_), .. }, prepared) => {
-                !prepared.parameters.is_empty()
-            }
-            _ => false,
-        }
+        matches!(&self.kind, Kind::Planned(Parsed { statement: Statement::Query(_), .. }, _))
     }
 
     fn parsed(&self) -> Option<&Parsed> {

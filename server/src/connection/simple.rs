@@ -99,6 +99,9 @@ impl Connection {
         let failed =
             |error: asofdb_planner::Error| Failure::from(sqlstate::of_planner(&error, sql));
         let work = async {
+            if let Some(done) = self.session.execute_literals(parsed).await? {
+                return Ok(done);
+            }
             let prepared = self.session.prepare(parsed, &[]).await?;
             self.session.execute(&prepared, Vec::new()).await
         };

@@ -1,5 +1,7 @@
 //! `INSERT`: sqlparser's, in PostgreSQL's form.
 
+pub(super) mod rows;
+
 use sqlparser::ast::{Statement as SqlStatement, TableObject};
 use sqlparser::parser::Parser;
 
