@@ -326,7 +326,8 @@ fn rows_with_any_parameters() {
         0..4,
     );
     let values = any_value().boxed();
-    proptest!(|(rows in rows(values), declared in declared, given in [any_scalar(), any_scalar(), any_scalar()])| {
+    let given = [any_scalar(), any_scalar(), any_scalar()];
+    proptest!(|(rows in rows(values), declared in declared, given in given)| {
         let sql = text(rows);
         let (types, _) = fixture.planned(&sql, &declared, &[]);
         if let Ok(types) = types {
