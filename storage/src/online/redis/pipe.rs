@@ -20,13 +20,16 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use tokio::sync::oneshot;
 
+/// Commands that wait, at most, before they are sent by the next caller that comes.
+const WAITING: usize = 256;
+
 /// The answer to a command that has been handed to the connection.
 type Answer = BoxFuture<'static, RedisResult<Value>>;
 
 /// A connection to one server.
 pub(super) struct Pipe {
     link: MultiplexedConnection,
-    /// Commands that wait to be sent; at most one for each caller.
+    /// Commands that wait to be sent; at most [`WAITING`] but for a moment.
     waiting: Mutex<Vec<Waiting>>,
     /// How many commands have no answer yet.
     callers: AtomicUsize,
@@ -70,8 +73,14 @@ impl Pipe {
             return self.link.clone().req_packed_command(&command).await;
         }
         let (sent, answer) = oneshot::channel();
-        self.waiting.lock().push(Waiting { command, sent });
-        tokio::task::yield_now().await;
+        let waiting = {
+            let mut waiting = self.waiting.lock();
+            waiting.push(Waiting { command, sent });
+            waiting.len()
+        };
+        if waiting < WAITING {
+            tokio::task::yield_now().await;
+        }
         self.send_waiting();
         match answer.await {
             Ok(answer) => answer.await,
