@@ -21,6 +21,7 @@
 
 mod apply;
 mod connection;
+mod deep;
 mod failure;
 mod fill;
 mod fold;
@@ -28,6 +29,7 @@ mod forget;
 mod layout;
 mod lookup;
 mod options;
+mod pipe;
 mod script;
 mod sentinel;
 mod space;
@@ -41,6 +43,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use connection::Connection;
+use deep::DeepKeys;
 use layout::{Generation, Names};
 use options::Nodes;
 pub use options::RedisOptions;
@@ -62,6 +65,8 @@ pub struct Redis<C: Cell> {
     reads: Connection,
     writes: Connection,
     spaces: RwLock<HashMap<u32, Arc<Space<C>>>>,
+    /// Which cells are asked for by the script at once.
+    deep: DeepKeys,
     /// The generation whose witnesses are believed; a reader learns it from the database's record.
     generation: Mutex<Option<Generation>>,
     writing: Option<Writing>,
@@ -130,6 +135,7 @@ impl<C: Cell> Redis<C> {
             reads: Connection::new(options)?,
             writes: Connection::new(options)?,
             spaces: RwLock::default(),
+            deep: DeepKeys::default(),
             generation: Mutex::new(None),
             writing: None,
             seen: AtomicU64::new(0),
@@ -157,11 +163,10 @@ fn into_text(bytes: Vec<u8>) -> String {
 #[async_trait::async_trait]
 impl<C: Cell> OnlineStore<C> for Redis<C> {
     async fn create_space(&self, space: u32, schema: Arc<C::Schema>) -> Result<(), Error> {
-        let shards = self.names.shards();
         self.spaces
             .write()
             .entry(space)
-            .or_insert_with(|| Arc::new(Space::new(space, schema, shards)));
+            .or_insert_with(|| Arc::new(Space::new(space, schema, &self.names)));
         Ok(())
     }
 

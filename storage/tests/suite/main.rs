@@ -16,6 +16,7 @@ mod log_damage;
 mod redis_cluster;
 mod redis_faults;
 mod redis_forgetting;
+mod redis_lookup;
 mod redis_measure;
 mod redis_random;
 mod redis_sentinel;

@@ -3,7 +3,8 @@
 //! 1. A connection is opened by the first call that needs it; calls at the same time wait for it.
 //!    Sentinels are asked each time which node is the master, and when they tell of another one
 //!    the connection is left.
-//! 2. Calls go as one pipeline (in a cluster: at once, each to its node), and all are answered.
+//! 2. Calls go as one pipeline (in a cluster: at once, each to its node), and all are answered. A
+//!    single call goes together with those that others make at the same time (`pipe.rs`).
 //! 3. Those that failed and may succeed later are made again after a wait. This needs no knowledge
 //!    of whether they had an effect: every call is idempotent.
 //! 4. The number of attempts is bounded; then the last failure is the answer.
@@ -21,6 +22,7 @@ use tokio::sync::OnceCell;
 
 use super::failure::Failure;
 use super::options::{Nodes, RedisOptions};
+use super::pipe::Pipe;
 use super::script::Call;
 use super::sentinel::Sentinels;
 use crate::error::Error;
@@ -29,9 +31,8 @@ use crate::error::Error;
 const CALLS_AT_ONCE: usize = 256;
 
 /// A connection to one server, or to the nodes of a cluster.
-#[derive(Clone)]
 enum Link {
-    Single(MultiplexedConnection),
+    Single(Pipe),
     Cluster(ClusterConnection),
 }
 
@@ -91,11 +92,7 @@ impl Connection {
     /// # Errors
     /// Those of [`run`](Self::run) and of the call itself.
     pub(super) async fn call(&self, call: Call) -> Result<Value, Error> {
-        let mut answers = self.run(&[call]).await?;
-        answers
-            .pop()
-            .unwrap_or(Err(Failure::Other("no answer".into())))
-            .map_err(Failure::into_error)
+        self.one(&call).await?.map_err(Failure::into_error)
     }
 
     /// Makes calls; the answers are in their order.
@@ -104,6 +101,9 @@ impl Connection {
     /// [`Error::StoreUnavailable`] if one was given up, [`Error::StoreDenied`]. The answer of a
     /// single call may be a failure that is not transient.
     pub(super) async fn run(&self, calls: &[Call]) -> Result<Vec<Result<Value, Failure>>, Error> {
+        if let [call] = calls {
+            return Ok(vec![self.one(call).await?]);
+        }
         let mut answers = Vec::with_capacity(calls.len());
         for part in calls.chunks(CALLS_AT_ONCE) {
             answers.extend(self.run_part(part).await?);
@@ -129,14 +129,54 @@ impl Connection {
                 return Ok(answers.into_iter().flatten().collect());
             }
             // Scripts that were not there are sent at once, and do not count.
-            let Some(failure) = worst else { continue };
-            if attempt == self.options.retries {
-                return Err(failure.into_error());
+            if let Some(failure) = worst {
+                self.wait_after(failure, &mut attempt).await?;
             }
-            tracing::debug!(?failure, attempt, "calling Redis again");
-            tokio::time::sleep(self.options.wait_before(attempt)).await;
-            attempt += 1;
         }
+    }
+
+    /// Makes one call, as [`run`](Self::run).
+    async fn one(&self, call: &Call) -> Result<Result<Value, Failure>, Error> {
+        let mut whole = false;
+        let mut attempt = 0;
+        loop {
+            match self.attempt_one(call, whole).await {
+                Err(Failure::NoScript) if !whole => whole = true,
+                Err(failure) if failure.is_transient() => {
+                    self.wait_after(failure, &mut attempt).await?;
+                }
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    /// Waits after a failure, until calls are made again.
+    ///
+    /// # Errors
+    /// The failure, if there were enough attempts.
+    async fn wait_after(&self, failure: Failure, attempt: &mut u32) -> Result<(), Error> {
+        if *attempt == self.options.retries {
+            return Err(failure.into_error());
+        }
+        tracing::debug!(?failure, attempt, "calling Redis again");
+        tokio::time::sleep(self.options.wait_before(*attempt)).await;
+        *attempt += 1;
+        Ok(())
+    }
+
+    async fn attempt_one(&self, call: &Call, whole: bool) -> Result<Value, Failure> {
+        let cell = self.present();
+        let link = cell.get_or_try_init(|| self.connect()).await?;
+        let command = call.command(whole);
+        let answer = match link {
+            Link::Single(pipe) => pipe.ask(command).await,
+            Link::Cluster(link) => link.clone().req_packed_command(&command).await,
+        };
+        let answer = answer.map_err(|error| Failure::of(&error)).and_then(told_apart);
+        if matches!(answer, Err(Failure::Reconnect(_))) {
+            self.replace(&cell);
+        }
+        answer
     }
 
     /// One answer for each of `pending`.
@@ -148,17 +188,17 @@ impl Connection {
     ) -> Vec<Result<Value, Failure>> {
         let cell = self.present();
         let link = match cell.get_or_try_init(|| self.connect()).await {
-            Ok(link) => link.clone(),
+            Ok(link) => link,
             Err(failure) => return vec![Err(failure); pending.len()],
         };
         let commands = pending.iter().map(|&index| calls[index].command(whole[index]));
         let answers = match link {
-            Link::Single(mut link) => {
+            Link::Single(pipe) => {
                 let mut pipeline = redis::Pipeline::with_capacity(pending.len());
                 commands.for_each(|command| {
                     pipeline.add_command(command);
                 });
-                match link.req_packed_commands(&pipeline, 0, pending.len()).await {
+                match pipe.ask_all(&pipeline).await {
                     Ok(values) if values.len() == pending.len() => {
                         values.into_iter().map(Ok).collect()
                     }
@@ -177,6 +217,7 @@ impl Connection {
                 join_all(commands.map(one)).await
             }
         };
+        let told_apart = |answer: Result<_, _>| answer.and_then(told_apart);
         let answers: Vec<_> = answers.into_iter().map(told_apart).collect();
         if answers.iter().any(|answer| matches!(answer, Err(Failure::Reconnect(_)))) {
             self.replace(&cell);
@@ -186,14 +227,12 @@ impl Connection {
 
     async fn connect(&self) -> Result<Link, Failure> {
         let link = match &self.target {
-            Target::Single(client) => connect_to(client, &self.options).await.map(Link::Single),
+            Target::Single(client) => connect_to(client, &self.options).await.map(single),
             Target::Cluster(client) => {
                 let link = client.get_async_connection().await;
                 link.map(Link::Cluster).map_err(|error| Failure::of(&error))
             }
-            Target::Sentinels(sentinels) => {
-                sentinels.connect(&self.options).await.map(Link::Single)
-            }
+            Target::Sentinels(sentinels) => sentinels.connect(&self.options).await.map(single),
         }?;
         self.made.fetch_add(1, Ordering::SeqCst);
         Ok(link)
@@ -226,13 +265,18 @@ pub(super) async fn connect_to(
 ) -> Result<MultiplexedConnection, Failure> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(options.connect_timeout))
-        .set_response_timeout(Some(options.response_timeout));
+        .set_response_timeout(Some(options.response_timeout))
+        .set_pipeline_buffer_size(CALLS_AT_ONCE);
     let link = client.get_multiplexed_async_connection_with_config(&config).await;
     link.map_err(|error| Failure::of(&error))
 }
 
-fn told_apart(answer: Result<Value, Failure>) -> Result<Value, Failure> {
-    match answer? {
+fn single(link: MultiplexedConnection) -> Link {
+    Link::Single(Pipe::new(link))
+}
+
+fn told_apart(answer: Value) -> Result<Value, Failure> {
+    match answer {
         Value::ServerError(error) => Err(Failure::of_answer(&error)),
         value => Ok(value),
     }

@@ -50,7 +50,12 @@ impl Names {
 
     /// The shard of an entity key: CRC32C modulo the number of shards. Part of the format.
     pub(super) fn shard_of(&self, key: &[u8]) -> u32 {
-        crc32c::crc32c(key) % self.shards
+        self.shard_of_sum(crc32c::crc32c(key))
+    }
+
+    /// The shard of an entity key with this CRC32C.
+    pub(super) fn shard_of_sum(&self, sum: u32) -> u32 {
+        sum % self.shards
     }
 
     pub(super) fn database(&self) -> Vec<u8> {
@@ -153,6 +158,14 @@ impl Root {
             return Err(damaged());
         }
         Ok(Root { folds, tree: value.slice(ROOT_HEADER + FOLDS_BYTES..end), tail })
+    }
+
+    /// Whether a root value has a tree of more than its node 0, so that what a reader wants may be
+    /// in other nodes. Of a damaged value it says anything.
+    pub(super) fn has_children(value: &[u8]) -> bool {
+        let count = ROOT_HEADER + FOLDS_BYTES + 1;
+        let entries = value.get(count..count + 2);
+        read_u32(value, 1) > Some(0) && entries.is_some_and(|entries| entries != [0, 0])
     }
 
     /// Node 0; `None` if there is no tree.
@@ -291,6 +304,10 @@ mod tests {
         let root = Root::decode(&Bytes::from(value.clone())).unwrap();
         assert_eq!((root.folds, &root.tail[..]), (3, &b"tail"[..]));
         assert_eq!(root.node().unwrap(), Some(node));
+        assert!(Root::has_children(&value));
+        let leaf = Node { id: 0, entries: Vec::new(), body: Bytes::from_static(b"body") };
+        let leaf = root_head(3, &node_value(&leaf).unwrap()).unwrap();
+        assert!(!Root::has_children(&leaf) && !Root::has_children(b"\x02\0\0\0\0a long tail"));
         for cut in 0..9 {
             assert!(Root::decode(&Bytes::copy_from_slice(&value[..cut])).is_err(), "{cut}");
         }

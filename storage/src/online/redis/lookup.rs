@@ -1,10 +1,14 @@
 //! Reading cells, and going through keys.
 //!
-//! A lookup reads, of each shard that has some of its keys, the witness, the cells' roots, and the
-//! nodes on the ways to the places that the reader wants. One call does this for many shards, or,
-//! in a cluster, for one; all calls are in one pipeline. If a reader finds that it needs more of a
-//! cell, that cell is read again with all its places: it may have been folded in between, so
-//! nothing is kept from before.
+//! 1. A lookup reads, of each shard that has some of its keys, the witness and the cells' roots:
+//!    one `HMGET` for each shard, all in one pipeline. Most cells are no more than their roots.
+//! 2. Of the others, the nodes on the ways to the places that the reader wants are read as well, by
+//!    the script. One call does this for many shards, or, in a cluster, for one. Which cells these
+//!    are is remembered (`deep.rs`): the next lookup calls the script for them at once.
+//! 3. If a reader finds that it needs more of a cell, that cell is read again with all its places.
+//!
+//! A cell that is read again may have been folded in between, so nothing is kept from before; and
+//! each call reads the witness again.
 
 use std::collections::BTreeMap;
 
@@ -62,6 +66,7 @@ impl Page {
 struct Asked {
     shard: u32,
     indexes: Vec<usize>,
+    /// As [`layout::places_value`]; without places only the roots are read.
     places: Vec<u8>,
 }
 
@@ -79,14 +84,24 @@ impl Found {
         let witness = fields.next().unwrap_or(Value::Nil);
         let mut found = Vec::with_capacity(fields.len() / 2);
         while let (Some(root), Some(nodes)) = (fields.next(), fields.next()) {
-            let root = match root {
-                Value::BulkString(bytes) => Some(Bytes::from(bytes)),
-                Value::Nil => None,
-                other => return Err(unexpected(&other)),
-            };
-            found.push(Found { root, nodes: nodes_of(nodes)? });
+            found.push(Found { root: root_of(root)?, nodes: nodes_of(nodes)? });
         }
         Ok((witness, found))
+    }
+
+    /// Reads the answer of `HMGET`: the witness of a shard and the roots of cells.
+    fn of_roots(value: Value) -> Result<(Value, Vec<Found>), Error> {
+        let Value::Array(fields) = value else { return Err(unexpected(&value)) };
+        let mut fields = fields.into_iter();
+        let witness = fields.next().unwrap_or(Value::Nil);
+        let found = |field| Ok(Found { root: root_of(field)?, nodes: HashMap::new() });
+        let found = fields.map(found).collect::<Result<_, Error>>()?;
+        Ok((witness, found))
+    }
+
+    /// Whether there are nodes besides the root.
+    fn has_children(&self) -> bool {
+        self.root.as_deref().is_some_and(Root::has_children)
     }
 
     /// Whether a node is gone that another names: somebody deleted it.
@@ -143,39 +158,28 @@ impl<C: Cell> Redis<C> {
     ) -> Result<(), Error> {
         let first = C::places(&space.schema, want, C::tail_limit(&space.schema).rows);
         let earliest = C::earliest(&space.schema, want);
-        let mut asked = self.by_shard(keys, &first);
+        let mut asked = self.by_shard(space, keys, &first);
         let mut more: HashMap<usize, Vec<Place>> = HashMap::new();
-        for _ in 0..ROUNDS {
-            let seen: Vec<u64> = asked.iter().map(|asked| space.seen(asked.shard)).collect();
-            let groups = self.groups(&asked);
-            let calls: Vec<Call> =
-                groups.iter().map(|group| self.lookup(space, keys, group)).collect();
-            let mut shards = Vec::with_capacity(asked.len());
-            for answer in self.reads.run(&calls).await? {
-                shards.extend(Found::of_answer(answer.map_err(|f| f.into_error())?)?);
-            }
-            if shards.len() != asked.len() {
-                return Err(unexpected(&Value::Nil));
-            }
+        // The first round may find only which cells to ask the script for.
+        for _ in 0..=ROUNDS {
+            let found = self.ask(space, keys, &asked, earliest).await?;
             let mut again = Vec::new();
-            for ((asked, seen), (witness, cells)) in asked.iter().zip(seen).zip(shards) {
-                let before = self.believe(space, asked.shard, &witness, seen).await?;
-                if earliest < before {
-                    return Err(Error::StateForgotten { space: space.id, before });
-                }
-                if cells.len() != asked.indexes.len() {
-                    return Err(unexpected(&witness));
-                }
-                if cells.iter().any(Found::is_damaged) {
-                    return Err(Error::StateDamaged { space: space.id, shard: asked.shard });
-                }
-                for (&index, found) in asked.indexes.iter().zip(&cells) {
-                    if let Some(places) = show(space, index, found, look)? {
+            for (Asked { shard, indexes, places }, cells) in asked.iter().zip(found) {
+                let mut deep = Vec::new();
+                for (&index, found) in indexes.iter().zip(&cells) {
+                    if places.is_empty() && !first.is_empty() && found.has_children() {
+                        self.deep.remember(space.id, crc32c::crc32c(keys[index]));
+                        deep.push(index);
+                    } else if let Some(places) = show(space, index, found, look)? {
                         let all = more.entry(index).or_insert_with(|| first.clone());
                         all.extend(places);
                         let places = layout::places_value(all);
-                        again.push(Asked { shard: asked.shard, indexes: vec![index], places });
+                        again.push(Asked { shard: *shard, indexes: vec![index], places });
                     }
+                }
+                if !deep.is_empty() {
+                    let places = layout::places_value(&first);
+                    again.push(Asked { shard: *shard, indexes: deep, places });
                 }
             }
             if again.is_empty() {
@@ -186,27 +190,73 @@ impl<C: Cell> Redis<C> {
         Err(crate::online::insatiable(space.id))
     }
 
-    fn by_shard(&self, keys: &[&[u8]], places: &[Place]) -> Vec<Asked> {
-        let mut shards: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-        for (index, key) in keys.iter().enumerate() {
-            shards.entry(self.names.shard_of(key)).or_default().push(index);
+    /// Reads cells: for each shard that is asked, in the order of its indexes.
+    async fn ask(
+        &self,
+        space: &Space<C>,
+        keys: &[&[u8]],
+        asked: &[Asked],
+        earliest: i64,
+    ) -> Result<Vec<Vec<Found>>, Error> {
+        let seen: Vec<u64> = asked.iter().map(|asked| space.seen(asked.shard)).collect();
+        let groups = self.groups(asked);
+        let calls: Vec<Call> = groups.iter().map(|group| self.lookup(space, keys, group)).collect();
+        let mut shards = Vec::with_capacity(asked.len());
+        for (group, answer) in groups.iter().zip(self.reads.run(&calls).await?) {
+            let answer = answer.map_err(|failure| failure.into_error())?;
+            match group {
+                [Asked { places, .. }] if places.is_empty() => {
+                    shards.push(Found::of_roots(answer)?);
+                }
+                _ => shards.extend(Found::of_answer(answer)?),
+            }
         }
-        let places = layout::places_value(places);
+        if shards.len() != asked.len() {
+            return Err(unexpected(&Value::Nil));
+        }
+        let mut all = Vec::with_capacity(asked.len());
+        for ((asked, seen), (witness, cells)) in asked.iter().zip(seen).zip(shards) {
+            let before = self.believe(space, asked.shard, &witness, seen).await?;
+            if earliest < before {
+                return Err(Error::StateForgotten { space: space.id, before });
+            }
+            if cells.len() != asked.indexes.len() {
+                return Err(unexpected(&witness));
+            }
+            if cells.iter().any(Found::is_damaged) {
+                return Err(Error::StateDamaged { space: space.id, shard: asked.shard });
+            }
+            all.push(cells);
+        }
+        Ok(all)
+    }
+
+    /// What to ask first: the roots, and of the cells that are known to have more the places, too.
+    fn by_shard(&self, space: &Space<C>, keys: &[&[u8]], places: &[Place]) -> Vec<Asked> {
+        let mut shards: BTreeMap<(bool, u32), Vec<usize>> = BTreeMap::new();
+        for (index, key) in keys.iter().enumerate() {
+            let sum = crc32c::crc32c(key);
+            let deep = !places.is_empty() && self.deep.may_have(space.id, sum);
+            shards.entry((deep, self.names.shard_of_sum(sum))).or_default().push(index);
+        }
         let mut asked = Vec::with_capacity(shards.len());
-        for (shard, indexes) in shards {
+        for ((deep, shard), indexes) in shards {
             for indexes in indexes.chunks(KEYS_IN_CALL) {
-                asked.push(Asked { shard, indexes: indexes.to_vec(), places: places.clone() });
+                let places = if deep { layout::places_value(places) } else { Vec::new() };
+                asked.push(Asked { shard, indexes: indexes.to_vec(), places });
             }
         }
         asked
     }
 
-    /// What goes into one call: the same places in any shards, or in one of a cluster.
+    /// What goes into one call: the roots of one shard's cells; or the same places in any shards,
+    /// or in one of a cluster.
     fn groups<'a>(&self, asked: &'a [Asked]) -> Vec<&'a [Asked]> {
         let mut keys = 0;
         let together = |a: &Asked, b: &Asked| {
             keys += a.indexes.len();
-            let same = !self.cluster && a.places == b.places && keys < KEYS_IN_CALL;
+            let same = !self.cluster && !a.places.is_empty() && a.places == b.places;
+            let same = same && keys < KEYS_IN_CALL;
             if !same {
                 keys = 0;
             }
@@ -216,6 +266,16 @@ impl<C: Cell> Redis<C> {
     }
 
     fn lookup(&self, space: &Space<C>, keys: &[&[u8]], group: &[Asked]) -> Call {
+        if let [Asked { shard, indexes, places }] = group
+            && places.is_empty()
+        {
+            let mut command = redis::cmd("HMGET");
+            command.arg(space.cells(*shard)).arg(&b""[..]);
+            indexes.iter().for_each(|&index| {
+                command.arg(keys[index]);
+            });
+            return Call::Plain(command);
+        }
         let places = group.first().map_or_else(Vec::new, |asked| asked.places.clone());
         let mut args = vec![places];
         for asked in group {
@@ -304,6 +364,14 @@ fn show<C: Cell>(
     match look(index, cell.as_ref()) {
         Look::More(places) if cell.is_some() => Ok(Some(places)),
         Look::More(_) | Look::Done => Ok(None),
+    }
+}
+
+fn root_of(value: Value) -> Result<Option<Bytes>, Error> {
+    match value {
+        Value::BulkString(bytes) => Ok(Some(Bytes::from(bytes))),
+        Value::Nil => Ok(None),
+        other => Err(unexpected(&other)),
     }
 }
 

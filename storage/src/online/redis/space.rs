@@ -4,12 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::layout::Names;
 use crate::online::cell::Cell;
 
 /// A space that this process has created.
 pub(super) struct Space<C: Cell> {
     pub(super) id: u32,
     pub(super) schema: Arc<C::Schema>,
+    /// The name of each shard's hash of cells.
+    cells: Vec<Vec<u8>>,
     /// The highest position seen of each shard. Positions are the log's: they outlive generations.
     seen: Vec<AtomicU64>,
     /// Held while a batch is applied, across its calls: batches have an order. Reads do not need it.
@@ -17,7 +20,8 @@ pub(super) struct Space<C: Cell> {
 }
 
 impl<C: Cell> Space<C> {
-    pub(super) fn new(id: u32, schema: Arc<C::Schema>, shards: u32) -> Space<C> {
+    pub(super) fn new(id: u32, schema: Arc<C::Schema>, names: &Names) -> Space<C> {
+        let shards = names.shards();
         let seen = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let progress = Progress {
             shards: vec![None; shards as usize],
@@ -26,7 +30,13 @@ impl<C: Cell> Space<C> {
             turn: 0,
             dropped: false,
         };
-        Space { id, schema, seen, progress: tokio::sync::Mutex::new(progress) }
+        let cells = (0..shards).map(|shard| names.cells(id, shard)).collect();
+        Space { id, schema, cells, seen, progress: tokio::sync::Mutex::new(progress) }
+    }
+
+    /// The name of a shard's hash of cells.
+    pub(super) fn cells(&self, shard: u32) -> &[u8] {
+        self.cells.get(shard as usize).map_or(&[], Vec::as_slice)
     }
 
     /// The position that an answer to a call made from now on cannot be below.
@@ -42,7 +52,10 @@ impl<C: Cell> Space<C> {
     }
 
     pub(super) fn raise_seen(&self, shard: u32, position: u64) {
-        if let Some(seen) = self.seen.get(shard as usize) {
+        // Most reads see nothing new: they do not write to memory that others read.
+        if let Some(seen) = self.seen.get(shard as usize)
+            && seen.load(Ordering::SeqCst) < position
+        {
             seen.fetch_max(position, Ordering::SeqCst);
         }
     }
