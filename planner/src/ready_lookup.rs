@@ -277,3 +277,6 @@ fn map_all(
     })?;
     Ok(mapped.data)
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,8 +20,8 @@ const DECLARE: &str = "
       SELECT count(*) OVER w AS n, sum(amount) OVER w AS total, last_value(name) AS name
       FROM events WINDOW w AS (RANGE INTERVAL '1 day' PRECEDING);
     CREATE FEATURE times ON names AS SELECT count(*) OVER (RANGE INTERVAL '1 day' PRECEDING) FROM events;
-    CREATE FEATURE ratio(x DOUBLE PRECISION) ON users AS SELECT x / nullif(total, 0);
-    CREATE VIEW both AS SELECT users.u, users.n, names.name, names.times FROM users, names;";
+    CREATE FEATURE ratio ON users AS SELECT total / nullif(n, 0);
+    CREATE VIEW pairs AS SELECT users.u, users.n, names.name, names.times FROM users, names;";
 
 async fn start() -> (ServerProcess, tempfile::TempDir, Client) {
     let folder = tempfile::tempdir().unwrap();
@@ -55,7 +55,8 @@ async fn sessions_share_plans_and_nothing_else() {
         let server = &server;
         async move {
             let client = connect(server).await;
-            let one = "SELECT u, n, total, name, ratio($2) AS r FROM users WHERE u = $1";
+            let one =
+                "SELECT u, n, total, name, $2 / nullif(total, 0) AS r FROM users WHERE u = $1";
             let one = client.prepare(one).await.unwrap();
             let many = "SELECT u, n FROM users WHERE u = ANY ($1) ORDER BY u";
             let many = client.prepare(many).await.unwrap();
@@ -75,7 +76,7 @@ async fn sessions_share_plans_and_nothing_else() {
                 let text = format!("SELECT n, name FROM users WHERE u = {u}");
                 let expected = vec![Some(u.to_string()), Some(format!("n{u}"))];
                 assert_eq!(simple(&client, &text).await, Ok(vec![expected]));
-                let text = format!("SELECT n, times FROM both WHERE u = {u} AND name = 'n{next}'");
+                let text = format!("SELECT n, times FROM pairs WHERE u = {u} AND name = 'n{next}'");
                 let expected = vec![Some(u.to_string()), Some(next.to_string())];
                 assert_eq!(simple(&client, &text).await, Ok(vec![expected]));
             }
@@ -199,7 +200,7 @@ async fn a_plan_follows_the_catalog() {
     let replace = |what: &str| {
         format!("CREATE OR REPLACE FEATURE total ON users AS SELECT {what} FROM events")
     };
-    other.batch_execute("DROP FEATURE ratio").await.unwrap();
+    other.batch_execute("DROP FEATURE ratio ON users").await.unwrap();
     other
         .batch_execute(&replace("sum(amount * 2) OVER (RANGE INTERVAL '1 day' PRECEDING)"))
         .await
@@ -213,7 +214,7 @@ async fn a_plan_follows_the_catalog() {
     assert_eq!(simple(&client, text).await, Ok(vec![vec![Some("n3".into())]]));
     let row = client.query_one(&names, &[&3_i64]).await.unwrap();
     assert_eq!(row.get::<_, String>(0), "n3");
-    other.batch_execute("DROP FEATURE total").await.unwrap();
+    other.batch_execute("DROP FEATURE total ON users").await.unwrap();
     let error = read().await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::UNDEFINED_COLUMN), "{error:?}");
     assert_eq!(simple(&client, text).await, Err(SqlState::UNDEFINED_COLUMN));

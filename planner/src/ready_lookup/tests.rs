@@ -1,0 +1,71 @@
+//! Which queries are planned once. That they give the right answers is tested over the wire.
+
+use std::time::Duration;
+
+use crate::database::{Database, DatabaseOptions};
+use crate::historian::CheckpointOptions;
+
+const DECLARE: &str = "
+    CREATE SOURCE events (u BIGINT, m TEXT, amount DOUBLE PRECISION, ts TIMESTAMPTZ) EVENT TIME ts;
+    CREATE ENTITY users (u BIGINT);
+    CREATE ENTITY merchants (m TEXT);
+    CREATE FEATURES ON users AS
+      SELECT count(*) OVER w AS n, sum(amount) OVER w AS total
+      FROM events WINDOW w AS (RANGE INTERVAL '1 day' PRECEDING);
+    CREATE FEATURE n ON merchants AS
+      SELECT count(*) OVER (RANGE INTERVAL '1 day' PRECEDING) FROM events;
+    CREATE VIEW pairs AS SELECT users.u, users.n, merchants.m FROM users, merchants";
+
+const ONCE: &[&str] = &[
+    "SELECT n, total FROM users WHERE u = $1",
+    "SELECT u, total / n, now() FROM users WHERE u = 3 AND n > $1",
+    "SELECT * FROM users WHERE u IN ($1, $2, 7)",
+    "SELECT * FROM users WHERE u = ANY ($1) ORDER BY total DESC LIMIT 3",
+    "SELECT n FROM users FOR SYSTEM_TIME AS OF $1 WHERE u = $2",
+    "SELECT n FROM users FOR SYSTEM_TIME AS OF now() - INTERVAL '1 hour' WHERE u = $1",
+    "SELECT * FROM pairs WHERE u = $1 AND m = $2",
+    "SELECT a.n, b.n FROM users a, merchants b WHERE a.u = $1 AND b.m = 'x'",
+    "SELECT count(*), version() FROM users",
+    "SELECT n FROM users WHERE u = (SELECT max(u) FROM users WHERE n > $1)",
+    "SELECT total * random() FROM users WHERE u = $1",
+];
+
+const EACH_TIME: &[&str] = &[
+    "SELECT 1",
+    "SELECT $1",
+    "SELECT u FROM events WHERE u = $1",
+    "SELECT n FROM users, events WHERE users.u = $1",
+    "SELECT e.u, x.n FROM events e JOIN users FOR SYSTEM_TIME AS OF e.ts AS x ON x.u = e.u",
+    "SELECT n, current_date FROM users WHERE u = $1",
+    "SELECT n FROM users WHERE u = $1 LIMIT $2",
+    "SELECT n, $2 FROM users WHERE u = $1",
+    "SELECT n FROM users WHERE u IN (SELECT u FROM events)",
+    "SELECT n FROM users, (VALUES ($1), (2)) AS v (k) WHERE u = 3",
+];
+
+#[tokio::test]
+async fn what_is_planned_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = DatabaseOptions {
+        data_dir: folder.path().to_owned(),
+        history: None,
+        online: asofdb_storage::OnlineOptions::Embedded,
+        import_dirs: Vec::new(),
+        memory_limit_bytes: 64 << 20,
+        checkpoint: CheckpointOptions { bytes: 1 << 30, interval: Duration::from_secs(3600) },
+    };
+    let database = Database::open(options).await.unwrap();
+    let session = database.session();
+    for parsed in asofdb_sql::parse(DECLARE).unwrap() {
+        let prepared = session.prepare(&parsed, &[]).await.unwrap();
+        session.execute(&prepared, Vec::new()).await.map(drop).unwrap();
+    }
+    for (queries, once) in [(ONCE, true), (EACH_TIME, false)] {
+        for sql in queries {
+            let parsed = asofdb_sql::parse(sql).unwrap().remove(0);
+            let prepared = session.prepare(&parsed, &[]).await.unwrap();
+            assert_eq!(prepared.is_ready(), once, "{sql}");
+        }
+    }
+    database.close().await;
+}
