@@ -62,7 +62,8 @@ pub async fn run(setting: &Setting, args: &GrowthArgs) -> Result<(), Error> {
     let of_features = args.features.iter().map(|n| (setting.workload.events, Features::Grown(*n)));
     println!("\n## Growth: {} users\n", setting.workload.users);
     println!(
-        "| events | labels | features | system | wall, s | labels/s | user CPU, s | system CPU, s | CPU, ns a label and feature | peak memory, MB |"
+        "| events | labels | features | system | wall, s | labels/s | user CPU, s | system CPU, s \
+         | CPU, ns a label and feature | peak memory, MB |"
     );
     println!("|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|");
     for (events, features) in of_events.chain(of_features) {

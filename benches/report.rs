@@ -38,7 +38,12 @@ pub fn compare(measure: &str, better: Better, series: &[Series]) {
             ours.samples.iter().zip(&peer.samples).map(|(a, b)| ratio(*a, *b)).collect();
         let of_medians = ratio(median(&ours.samples), median(&peer.samples));
         let (least, greatest) = extremes(&rounds);
-        line(measure, peer, &format!("**{of_medians:.2}×** ({least:.2} … {greatest:.2})"));
+        // What took no hundredth of a second has no ratio.
+        let text = match of_medians.is_finite() && of_medians > 0.0 {
+            true => format!("**{of_medians:.2}×** ({least:.2} … {greatest:.2})"),
+            false => String::new(),
+        };
+        line(measure, peer, &text);
     }
 }
 

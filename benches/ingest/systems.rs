@@ -59,7 +59,7 @@ pub async fn recreate(client: &Client) -> Result<(), Error> {
 /// A server that is connected to.
 pub enum Database {
     /// AsofDB, with the Redis that holds its online state, if there is one.
-    AsofDb(AsofDb, Option<RedisServer>),
+    AsofDb(Box<AsofDb>, Option<RedisServer>),
     /// PostgreSQL.
     Postgres(Postgres),
 }
@@ -69,7 +69,8 @@ impl Database {
     pub fn asofdb(setting: &Setting, on_redis: bool) -> Result<Database, Error> {
         let redis = on_redis.then(RedisServer::start).transpose()?;
         let online = redis.as_ref().map(|redis| format!("--online={}", redis.url()));
-        Ok(Database::AsofDb(AsofDb::with(&setting.asofdb, online)?, redis))
+        let server = AsofDb::with(&setting.asofdb, online)?;
+        Ok(Database::AsofDb(Box::new(server), redis))
     }
 
     /// A new connection.

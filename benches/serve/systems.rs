@@ -64,7 +64,7 @@ pub struct Running {
 }
 
 enum Server {
-    AsofDb(AsofDb, Option<RedisServer>),
+    AsofDb(Box<AsofDb>, Option<RedisServer>),
     Postgres(Postgres),
     Floor(Floor, Option<Arc<RedisServer>>),
     Redis(Arc<RedisServer>),
@@ -114,7 +114,7 @@ pub async fn start(
             System::Asofdb => {
                 let server = AsofDb::start(&setting.asofdb, folder)?;
                 fill_asofdb(&server.connect().await?, folder, &profiles).await?;
-                Server::AsofDb(server, None)
+                Server::AsofDb(Box::new(server), None)
             }
             System::AsofdbRedis => {
                 let redis = RedisServer::start()?;
@@ -122,7 +122,7 @@ pub async fn start(
                 let online = format!("--online={}", redis.url());
                 let server = AsofDb::with(&setting.asofdb, [import, online])?;
                 fill_asofdb(&server.connect().await?, folder, &profiles).await?;
-                Server::AsofDb(server, Some(redis))
+                Server::AsofDb(Box::new(server), Some(redis))
             }
             System::Postgresql => {
                 let server = Postgres::start()?;
