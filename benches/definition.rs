@@ -51,11 +51,14 @@ pub fn windowed_names() -> Vec<String> {
         .collect()
 }
 
-/// The names of all 34 features: the windowed ones, the latest values, the distinct counts.
-pub fn names() -> Vec<String> {
+/// The names of 32 features, the windowed ones and the latest values, and of all 34 if the distinct
+/// counts are wanted.
+pub fn names(distinct: bool) -> Vec<String> {
     let mut names = windowed_names();
     names.extend(["last_category", "last_amount"].map(str::to_owned));
-    names.extend(DISTINCT_WINDOWS.map(|window| format!("merchants_{window}")));
+    if distinct {
+        names.extend(DISTINCT_WINDOWS.map(|window| format!("merchants_{window}")));
+    }
     names
 }
 
@@ -93,8 +96,17 @@ pub fn create_sums() -> String {
 }
 
 fn create_features(features: &[String]) -> String {
-    let window = |w: &Window| format!("w{} AS (RANGE INTERVAL '{}' PRECEDING)", w.name, w.interval);
-    let windows: Vec<String> = WINDOWS.iter().map(window).collect();
+    let windows = WINDOWS.iter().map(|w| (w.name.to_owned(), w.interval.to_owned()));
+    create_features_over(features, windows)
+}
+
+/// Features over windows, each of which has a name, before which a `w` is written, and an interval.
+fn create_features_over(
+    features: &[String],
+    windows: impl Iterator<Item = (String, String)>,
+) -> String {
+    let window = |(name, interval)| format!("w{name} AS (RANGE INTERVAL '{interval}' PRECEDING)");
+    let windows: Vec<String> = windows.map(window).collect();
     format!(
         "CREATE FEATURES ON users AS SELECT {} FROM events WINDOW {}",
         features.join(", "),
@@ -102,34 +114,64 @@ fn create_features(features: &[String]) -> String {
     )
 }
 
-/// AsofDB: the training set, written to a file.
-pub fn training_set(file: &str) -> String {
-    let features: Vec<String> = names().iter().map(|name| format!("u.{name}")).collect();
+/// AsofDB: labels, read in place.
+pub fn create_labels(options: &str) -> String {
+    format!(
+        "CREATE SOURCE labels (label_id BIGINT, user_id BIGINT, ts TIMESTAMPTZ) \
+         EVENT TIME ts{options}"
+    )
+}
+
+/// AsofDB: a training set of an entity's features, written to a file.
+pub fn training_set(entity: &str, names: &[String], file: &str) -> String {
+    let features: Vec<String> = names.iter().map(|name| format!("u.{name}")).collect();
     format!(
         "COPY (SELECT l.label_id, {} FROM labels AS l \
-         LEFT JOIN users FOR SYSTEM_TIME AS OF l.ts AS u ON u.user_id = l.user_id) TO '{file}'",
+         LEFT JOIN {entity} FOR SYSTEM_TIME AS OF l.ts AS u ON u.user_id = l.user_id) TO '{file}'",
         features.join(", ")
     )
 }
 
-/// DuckDB: the same over `events.parquet` and `labels.parquet`, as standard SQL windows over both.
-pub fn duckdb_training_set(folder: &str, file: &str) -> String {
+/// DuckDB: the latest profiles as of each label, over `profiles.parquet` and `labels.parquet`.
+pub fn duckdb_latest(folder: &str, file: &str) -> String {
+    let features = PROFILE.map(|name| format!("p.{name}")).join(", ");
+    format!(
+        "COPY (SELECT l.label_id, {features} FROM read_parquet('{folder}/labels.parquet') AS l
+         ASOF LEFT JOIN read_parquet('{folder}/profiles.parquet') AS p
+         ON p.user_id = l.user_id AND p.ts <= l.ts) TO '{file}' (FORMAT parquet)"
+    )
+}
+
+/// DuckDB: the same as AsofDB's over `events.parquet` and `labels.parquet`, as standard SQL windows
+/// over both; with the distinct counts or without.
+pub fn duckdb_training_set(folder: &str, file: &str, distinct: bool) -> String {
     let mut features = windowed(|w| format!("OVER w{}", w.name));
     features.push("last_value(category IGNORE NULLS) OVER ever AS last_category".to_owned());
     features.push("last_value(amount IGNORE NULLS) OVER ever AS last_amount".to_owned());
-    features.extend(
-        DISTINCT_WINDOWS.map(|w| format!("count(DISTINCT merchant_id) OVER w{w} AS merchants_{w}")),
-    );
+    if distinct {
+        let count = |w| format!("count(DISTINCT merchant_id) OVER w{w} AS merchants_{w}");
+        features.extend(DISTINCT_WINDOWS.map(count));
+    }
+    let windows = WINDOWS.iter().map(|w| (w.name.to_owned(), w.interval.to_owned()));
+    duckdb_over(&features, windows, folder, file)
+}
+
+fn duckdb_over(
+    features: &[String],
+    windows: impl Iterator<Item = (String, String)>,
+    folder: &str,
+    file: &str,
+) -> String {
     let frame = |name: &str, start: &str| {
         format!(
-            "{name} AS (PARTITION BY user_id ORDER BY ts RANGE BETWEEN {start} PRECEDING AND CURRENT ROW)"
+            "{name} AS (PARTITION BY user_id ORDER BY ts \
+             RANGE BETWEEN {start} PRECEDING AND CURRENT ROW)"
         )
     };
-    let mut windows = vec![frame("ever", "UNBOUNDED")];
-    windows.extend(
-        WINDOWS
-            .iter()
-            .map(|w| frame(&format!("w{}", w.name), &format!("INTERVAL '{}'", w.interval))),
+    let mut frames = vec![frame("ever", "UNBOUNDED")];
+    frames.extend(
+        windows
+            .map(|(name, interval)| frame(&format!("w{name}"), &format!("INTERVAL '{interval}'"))),
     );
     format!(
         "COPY (WITH merged AS (
@@ -142,8 +184,41 @@ pub fn duckdb_training_set(folder: &str, file: &str) -> String {
          SELECT label_id, {} FROM merged WINDOW {} QUALIFY label_id IS NOT NULL)
          TO '{file}' (FORMAT parquet)",
         features.join(", "),
-        windows.join(", ")
+        frames.join(", ")
     )
+}
+
+/// The longest window of [`grown`] features, in seconds: 30 days.
+const GROWN_SECONDS: usize = 2_592_000;
+
+/// Features as many as wanted: the six aggregates over 30 days, over a half of them, a third, and so
+/// on; and the names and intervals of their windows.
+fn grown(count: usize) -> (Vec<String>, impl Iterator<Item = (String, String)>) {
+    let calls = aggregates();
+    let feature = |i: usize| {
+        let ((call, _), window) = (calls[i % calls.len()], i / calls.len() + 1);
+        format!("{call} OVER w{window} AS f{i}")
+    };
+    let windows = 1..=count.div_ceil(calls.len());
+    let window = |w: usize| (w.to_string(), format!("{} seconds", GROWN_SECONDS / w));
+    ((0..count).map(feature).collect(), windows.map(window))
+}
+
+/// The names of [`create_grown`] features.
+pub fn grown_names(count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("f{i}")).collect()
+}
+
+/// AsofDB: the entity with so many features.
+pub fn create_grown(count: usize) -> String {
+    let (features, windows) = grown(count);
+    format!("CREATE ENTITY users (user_id BIGINT); {}", create_features_over(&features, windows))
+}
+
+/// DuckDB: the training set of [`create_grown`].
+pub fn duckdb_grown(count: usize, folder: &str, file: &str) -> String {
+    let (features, windows) = grown(count);
+    duckdb_over(&features, windows, folder, file)
 }
 
 /// AsofDB: the 30 windowed features of a user as of an instant.
@@ -171,12 +246,13 @@ pub fn total_of_sums(instant: &str) -> String {
     )
 }
 
-/// PostgreSQL: the events, with an index that alone answers the lookups.
-pub fn postgres_events() -> String {
-    format!(
-        "DROP TABLE IF EXISTS events; CREATE TABLE events ({COLUMNS}); \
-         CREATE INDEX events_user_ts ON events (user_id, ts) INCLUDE (amount)"
-    )
+/// PostgreSQL: the events, with an index that alone answers the lookups, or with none.
+pub fn postgres_events(index: bool) -> String {
+    let index = match index {
+        true => "; CREATE INDEX events_user_ts ON events (user_id, ts) INCLUDE (amount)",
+        false => "",
+    };
+    format!("DROP TABLE IF EXISTS events; CREATE TABLE events ({COLUMNS}){index}")
 }
 
 /// PostgreSQL: the same 30 values, computed from the user's last 30 days.
@@ -197,9 +273,9 @@ fn profile_columns() -> String {
 }
 
 /// AsofDB: profiles as a source whose latest values are features.
-pub fn create_profiles() -> String {
+pub fn create_profiles(options: &str) -> String {
     format!(
-        "CREATE SOURCE profile_events (user_id BIGINT, {}, ts TIMESTAMPTZ) EVENT TIME ts; \
+        "CREATE SOURCE profile_events (user_id BIGINT, {}, ts TIMESTAMPTZ) EVENT TIME ts{options}; \
          CREATE ENTITY profiles (user_id BIGINT); \
          CREATE FEATURES ON profiles AS SELECT {} FROM profile_events",
         profile_columns(),

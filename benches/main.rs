@@ -7,13 +7,18 @@
 
 mod agree;
 mod definition;
+mod floor;
+mod freshness;
+mod growth;
 mod ingest;
+mod load;
 mod process;
 mod report;
 mod serve;
 mod state;
 mod stores;
 mod train;
+mod wire;
 mod workload;
 
 use std::path::PathBuf;
@@ -37,16 +42,23 @@ struct Cli {
 enum Command {
     /// Write the workload as Parquet: events.parquet, labels.parquet
     Generate(GenerateArgs),
-    /// Point-in-time training set of 34 features: rows a second, next to DuckDB and Polars
+    /// Point-in-time training sets: rows a second, next to DuckDB, Polars, pandas and floors
     Train(train::TrainArgs),
-    /// Lookups over the wire: a second's count, p50, p99, next to PostgreSQL
+    /// Training sets of more and more events, and of more and more features
+    Growth(growth::GrowthArgs),
+    /// Lookups over the wire: a second's count, p50, p99, CPU, next to PostgreSQL and floors
     Serve(serve::ServeArgs),
-    /// Events a second with 30 features kept fresh, next to PostgreSQL, which keeps an index
+    /// Events a second with 30 features kept fresh, next to PostgreSQL and Redis
     Ingest(ingest::IngestArgs),
+    /// How long an event takes from before its commit until a lookup sees it, under load
+    Freshness(freshness::FreshnessArgs),
     /// The online store in memory next to embedded key-value stores
     Stores(stores::StoresArgs),
     /// Online state in memory and in Redis: its size, and the time until it is there again
     State(state::StateArgs),
+    /// What the other benchmarks run to know how cheap it could be
+    #[command(subcommand, hide = true)]
+    Floor(floor::FloorCommand),
 }
 
 #[derive(Args)]
@@ -86,6 +98,9 @@ fn main() -> Result<(), Error> {
         Command::Serve(args) => runtime.block_on(serve::run(&setting, &args)),
         Command::Ingest(args) => runtime.block_on(ingest::run(&setting, &args)),
         Command::Stores(args) => stores::run(&setting, &args),
+        Command::Growth(args) => runtime.block_on(growth::run(&setting, &args)),
+        Command::Freshness(args) => runtime.block_on(freshness::run(&setting, &args)),
+        Command::Floor(command) => runtime.block_on(floor::run(&command)),
         Command::State(args) => runtime.block_on(state::run(&setting, &args)),
     }
 }

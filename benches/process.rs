@@ -1,11 +1,13 @@
-//! The systems that are measured, as processes of their own: AsofDB and PostgreSQL.
+//! The systems that are measured, as processes of their own: AsofDB, PostgreSQL and floors.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use asofdb_tests::process::ServerProcess;
+use asofdb_tests::redis::RedisServer;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
@@ -58,6 +60,16 @@ impl AsofDb {
         format!("host=127.0.0.1 port={} user=asofdb dbname=asofdb", self.process.port())
     }
 
+    /// The port that it serves on.
+    pub fn port(&self) -> u16 {
+        self.process.port()
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// What it has used so far.
     pub fn usage(&self) -> Result<Usage, Error> {
         Usage::of(self.process.id())
@@ -68,11 +80,6 @@ impl AsofDb {
         // 5 resets the peak resident set size: proc(5), clear_refs.
         std::fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5")?;
         Ok(())
-    }
-
-    /// Bytes below its folder.
-    pub fn disk_bytes(&self) -> Result<u64, Error> {
-        bytes_below(self.folder.path())
     }
 
     /// Bytes below a folder in it: `log` or `history`.
@@ -94,8 +101,8 @@ pub fn bytes_below(folder: &Path) -> Result<u64, Error> {
     Ok(sum)
 }
 
-/// What a process has used.
-#[derive(Clone, Copy)]
+/// What a process has used: seconds of CPU, megabytes of memory.
+#[derive(Clone, Copy, Default)]
 pub struct Usage {
     pub user_s: f64,
     pub system_s: f64,
@@ -116,6 +123,87 @@ impl Usage {
             peak_mb: mb(status.vmhwm),
             resident_mb: mb(status.vmrss),
         })
+    }
+
+    /// Adds up the CPU of a process, of its children and of those that it has waited for. Memory is
+    /// what they hold by themselves, and the shared part once.
+    pub fn of_family(parent: u32) -> Result<Usage, Error> {
+        let parent = parent as i32;
+        let ticks = procfs::ticks_per_second() as f64;
+        let (mut sum, mut shared_kb) = (Usage::default(), 0);
+        for process in procfs::process::all_processes()?.flatten() {
+            // One that ends meanwhile is counted by its parent the next time.
+            let (Ok(stat), Ok(status)) = (process.stat(), process.status()) else { continue };
+            if stat.pid != parent && stat.ppid != parent {
+                continue;
+            }
+            sum.user_s += stat.utime as f64 / ticks;
+            sum.system_s += stat.stime as f64 / ticks;
+            if stat.pid == parent {
+                sum.user_s += stat.cutime as f64 / ticks;
+                sum.system_s += stat.cstime as f64 / ticks;
+            }
+            sum.resident_mb += status.rssanon.unwrap_or(0) as f64 / 1000.0;
+            shared_kb = shared_kb.max(status.rssshmem.unwrap_or(0));
+        }
+        sum.resident_mb += shared_kb as f64 / 1000.0;
+        sum.peak_mb = sum.resident_mb;
+        Ok(sum)
+    }
+
+    /// Two processes that make one system.
+    pub fn plus(self, other: Usage) -> Usage {
+        Usage {
+            user_s: self.user_s + other.user_s,
+            system_s: self.system_s + other.system_s,
+            peak_mb: self.peak_mb + other.peak_mb,
+            resident_mb: self.resident_mb + other.resident_mb,
+        }
+    }
+}
+
+/// What a Redis has used.
+pub fn redis_usage(redis: &RedisServer) -> Result<Usage, Error> {
+    Usage::of(redis.info("server", "process_id")?.trim().parse()?)
+}
+
+/// A floor: a server of this binary that does no more than speak a protocol. See `floor.rs`.
+pub struct Floor {
+    child: Child,
+    port: u16,
+}
+
+impl Floor {
+    /// Starts `asofdb-bench floor` with these arguments; its first line is its port.
+    pub fn start(arguments: &[&str]) -> Result<Floor, Error> {
+        let mut command = Command::new(std::env::current_exe()?);
+        // It ends when its standard input does.
+        command.arg("floor").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let mut line = String::new();
+        let out = child.stdout.take().ok_or("the floor's output is piped")?;
+        BufReader::new(out).read_line(&mut line)?;
+        let mut floor = Floor { child, port: 0 };
+        floor.port = line.trim().parse().map_err(|_| format!("the floor says {line:?}"))?;
+        Ok(floor)
+    }
+
+    /// The port that it serves on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> Result<Usage, Error> {
+        Usage::of(self.child.id())
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -171,6 +259,18 @@ impl Postgres {
     /// How to connect.
     pub fn url(&self) -> String {
         format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port)
+    }
+
+    /// The port that it serves on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What all its processes have used so far.
+    pub fn usage(&self) -> Result<Usage, Error> {
+        let file = std::fs::read_to_string(self.data.join("postmaster.pid"))?;
+        let parent = file.lines().next().ok_or("postmaster.pid is empty")?;
+        Usage::of_family(parent.trim().parse()?)
     }
 
     /// A new connection.

@@ -20,12 +20,12 @@ pub enum Better {
 pub fn heading(title: &str) {
     println!("\n## {title}\n");
     println!(
-        "| measure | system | median | least | greatest | AsofDB is better by (least … greatest) |"
+        "| measure | system | median | least | greatest | the first is better by (least … greatest) |"
     );
     println!("|---|---|---:|---:|---:|---:|");
 }
 
-/// Prints a line for each series; the first is AsofDB's.
+/// Prints a line for each series; the first, AsofDB's, is compared with the others.
 pub fn compare(measure: &str, better: Better, series: &[Series]) {
     let Some((ours, peers)) = series.split_first() else { return };
     line(measure, ours, "");
@@ -38,7 +38,12 @@ pub fn compare(measure: &str, better: Better, series: &[Series]) {
             ours.samples.iter().zip(&peer.samples).map(|(a, b)| ratio(*a, *b)).collect();
         let of_medians = ratio(median(&ours.samples), median(&peer.samples));
         let (least, greatest) = extremes(&rounds);
-        line(measure, peer, &format!("**{of_medians:.2}×** ({least:.2} … {greatest:.2})"));
+        // What took no hundredth of a second has no ratio.
+        let text = match of_medians.is_finite() && of_medians > 0.0 {
+            true => format!("**{of_medians:.2}×** ({least:.2} … {greatest:.2})"),
+            false => String::new(),
+        };
+        line(measure, peer, &text);
     }
 }
 
@@ -89,7 +94,7 @@ impl Table {
 }
 
 /// Nothing for a system that was not measured; no spread if there is none.
-fn cell(samples: &[f64]) -> String {
+pub fn cell(samples: &[f64]) -> String {
     let (least, greatest) = extremes(samples);
     let (median, least, greatest) = (figure(median(samples)), figure(least), figure(greatest));
     match samples.len() {

@@ -25,9 +25,9 @@ use clap::Args;
 use futures::SinkExt;
 use tokio_postgres::Client;
 
+use crate::ingest::copy;
 use crate::process::{AsofDb, settle};
 use crate::report::Table;
-use crate::serve::copy;
 use crate::workload::{END, Events, instant};
 use crate::{Error, Setting, definition};
 use known::Known;

@@ -15,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use rand_distr::{Distribution, LogNormal, Zipf};
 
 use crate::Error;
-use crate::definition::WINDOWS;
+use crate::definition::{PROFILE, WINDOWS};
 
 /// 2024-01-01T00:00:00Z in microseconds since 1970.
 const START: i64 = 1_704_067_200_000_000;
@@ -183,6 +183,22 @@ pub fn write(shape: &Shape, folder: &Path) -> Result<(), Error> {
     write_file(&folder.join("labels.parquet"), shape.labels, |from, to| {
         let (id, user, ts) = (longs(&ids[from..to]), longs(&user[from..to]), times(&ts[from..to]));
         Ok(RecordBatch::try_from_iter([("label_id", id), ("user_id", user), ("ts", ts)])?)
+    })
+}
+
+/// Writes `profiles.parquet`: the events' users and times, each with the ten values of a profile.
+pub fn write_profiles(shape: &Shape, folder: &Path) -> Result<(), Error> {
+    let events = Events::generate(shape)?;
+    let mut rng = StdRng::seed_from_u64(shape.seed ^ 0xf00d);
+    let mut column = || (0..events.len()).map(|_| rng.random_range(-1000.0..1000.0)).collect();
+    let columns: [Vec<f64>; PROFILE.len()] = PROFILE.map(|_| column());
+    write_file(&folder.join("profiles.parquet"), events.len(), |from, to| {
+        let user = std::iter::once(("user_id", longs(&events.user_id[from..to])));
+        let doubles =
+            |column: &Vec<f64>| Arc::new(Float64Array::from(column[from..to].to_vec())) as ArrayRef;
+        let values = PROFILE.into_iter().zip(columns.iter().map(doubles));
+        let ts = std::iter::once(("ts", times(&events.ts[from..to])));
+        Ok(RecordBatch::try_from_iter(user.chain(values).chain(ts))?)
     })
 }
 

@@ -1,4 +1,4 @@
-"""What a peer's run took: the keys of `Cost` in ../train.rs, as JSON on standard output."""
+"""What a peer's run took: the keys of `Cost` in ../train/cost.rs, as JSON on standard output."""
 import json
 import resource
 import time

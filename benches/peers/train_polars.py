@@ -1,5 +1,6 @@
 """The training set in Polars: a rolling group for each window over events and labels together,
-and an as-of join for the latest values. Arguments: folder, file to write, windows as JSON."""
+and an as-of join for the latest values. Arguments: folder, file to write, windows as JSON, and `distinct` for
+the distinct counts, too."""
 import json
 import sys
 
@@ -8,6 +9,7 @@ import polars as pl
 from cost import Cost
 
 folder, file, windows = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+distinct = "distinct" in sys.argv[4:]
 amount, merchant = pl.col("amount"), pl.col("merchant_id")
 
 
@@ -22,7 +24,7 @@ def aggregates(name):
     calls = [amount.sum().alias(f"sum_{name}"), amount.count().alias(f"cnt_{name}"),
              amount.mean().alias(f"avg_{name}"), amount.min().alias(f"min_{name}"),
              amount.max().alias(f"max_{name}"), amount.std().alias(f"std_{name}")]
-    if name in ("7d", "30d"):
+    if distinct and name in ("7d", "30d"):
         calls.append(merchant.drop_nulls().n_unique().alias(f"merchants_{name}"))
     return calls
 
