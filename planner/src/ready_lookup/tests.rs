@@ -26,7 +26,6 @@ const ONCE: &[&str] = &[
     "SELECT * FROM pairs WHERE u = $1 AND m = $2",
     "SELECT a.n, b.n FROM users a, merchants b WHERE a.u = $1 AND b.m = 'x'",
     "SELECT count(*), version() FROM users",
-    "SELECT n FROM users WHERE u = (SELECT max(u) FROM users WHERE n > $1)",
     "SELECT total * random() FROM users WHERE u = $1",
 ];
 
