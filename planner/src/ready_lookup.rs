@@ -31,6 +31,7 @@ use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::functions::{Bound, is_constant, is_now, parameter};
 use crate::logical::entity_scan::{EntityTable, as_of_argument};
+use crate::logical::online_lookup::OnlineLookup;
 use crate::operator::online_lookup::LOOKUP;
 use crate::planning::Planning;
 use crate::types::{UTC, instant_type};
@@ -71,6 +72,9 @@ impl ReadyLookup {
         }
         let open = open_parameters(plan.clone(), parameters).ok()?;
         let optimized = planning.state(catalog).optimize(&open).ok()?;
+        if may_ask_for_keys(&optimized).ok()? {
+            return None;
+        }
         let ready = ReadyLookup {
             plan: optimized,
             parameters: parameters.to_vec(),
@@ -220,6 +224,26 @@ fn is_lookup(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
         })
     })?;
     Ok(lookup && entities > 0)
+}
+
+/// Whether all keys are read and a condition on what is read has a parameter: with its value the
+/// rules may see that the condition asks for some keys, which have rows even if they are not known.
+fn may_ask_for_keys(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    let (mut reads_all, mut has_parameter) = (false, false);
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Extension(extension) = node {
+            let lookup = extension.node.as_any().downcast_ref::<OnlineLookup>();
+            reads_all |= lookup.is_some_and(|lookup| lookup.keys.is_none());
+        }
+        if matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_)) {
+            node.apply_expressions(|whole| {
+                has_parameter |= whole.exists(|part| Ok(matches!(part, Expr::Placeholder(_))))?;
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(reads_all && has_parameter)
 }
 
 /// Whether the leaves of a physical plan are lookups, or nothing.

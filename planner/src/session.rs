@@ -34,6 +34,8 @@ pub struct Prepared {
     parsed: Arc<Parsed>,
     /// The types that the client declared.
     declared: Vec<Option<DataType>>,
+    /// The version of the catalog under which the types above were found.
+    catalog_version: u64,
     /// The plan; another one when the catalog has changed.
     plan: Option<ArcSwap<Planned>>,
 }
@@ -65,6 +67,7 @@ impl Planned {
 struct Plan {
     parameters: Vec<DataType>,
     schema: Option<SchemaRef>,
+    catalog_version: u64,
     planned: Option<Planned>,
 }
 
@@ -150,35 +153,39 @@ impl Session {
         declared: &[Option<DataType>],
     ) -> Result<Prepared> {
         self.check_open()?;
-        let Plan { parameters, schema, planned } = self.plan(parsed, declared).await?;
+        let plan = self.plan(parsed, declared).await?;
+        let Plan { parameters, schema, catalog_version, planned } = plan;
         Ok(Prepared {
             parameters,
             schema,
+            catalog_version,
             parsed: Arc::new(parsed.clone()),
             declared: declared.to_vec(),
             plan: planned.map(ArcSwap::from_pointee),
         })
     }
 
-    /// Whether the catalog is still the one that a statement was planned under.
+    /// Whether the catalog is still the one under which a statement's types were found.
     pub fn is_current(&self, prepared: &Prepared) -> bool {
-        let version = self.database.inner.catalog_version();
-        prepared.plan.as_ref().is_none_or(|plan| plan.load().catalog.version == version)
+        prepared.catalog_version == self.database.inner.catalog_version()
     }
 
     async fn plan(&self, parsed: &Parsed, declared: &[Option<DataType>]) -> Result<Plan> {
         let catalog = self.database.inner.catalog();
+        let catalog_version = catalog.version;
         match &parsed.statement {
             Statement::Query(_) => self.plan_fully(catalog, parsed, declared).await,
             Statement::Insert(insert) => {
                 match statement::insert::parameter_types(&catalog, insert, declared) {
-                    Some(parameters) => Ok(Plan { parameters, schema: None, planned: None }),
+                    Some(parameters) => {
+                        Ok(Plan { parameters, schema: None, catalog_version, planned: None })
+                    }
                     None => self.plan_fully(catalog, parsed, declared).await,
                 }
             }
             other => {
                 let schema = statement::result_schema(other);
-                Ok(Plan { parameters: Vec::new(), schema, planned: None })
+                Ok(Plan { parameters: Vec::new(), schema, catalog_version, planned: None })
             }
         }
     }
@@ -204,7 +211,9 @@ impl Session {
             schema = Some(result_schema(&planning.state(&catalog), &plan, &parameters)?);
             ready = ReadyLookup::plan(planning, &catalog, &plan, &parameters).await.map(Arc::new);
         }
-        Ok(Plan { parameters, schema, planned: Some(Planned { plan, catalog, ready }) })
+        let catalog_version = catalog.version;
+        let planned = Some(Planned { plan, catalog, ready });
+        Ok(Plan { parameters, schema, catalog_version, planned })
     }
 
     /// Runs a prepared statement. `parameters` have the types of [`Prepared::parameters`].

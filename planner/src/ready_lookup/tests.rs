@@ -26,6 +26,7 @@ const ONCE: &[&str] = &[
     "SELECT * FROM pairs WHERE u = $1 AND m = $2",
     "SELECT a.n, b.n FROM users a, merchants b WHERE a.u = $1 AND b.m = 'x'",
     "SELECT count(*), version() FROM users",
+    "SELECT u, n + $1 FROM users WHERE n > 3",
     "SELECT total * random() FROM users WHERE u = $1",
 ];
 
@@ -38,6 +39,8 @@ const EACH_TIME: &[&str] = &[
     "SELECT n, current_date FROM users WHERE u = $1",
     "SELECT n FROM users WHERE u = $1 LIMIT $2",
     "SELECT n, $2 FROM users WHERE u = $1",
+    "SELECT n FROM users WHERE n > $1",
+    "SELECT n FROM users WHERE u + 1 = $1",
     "SELECT n FROM users WHERE u IN (SELECT u FROM events)",
     "SELECT n FROM users, (VALUES ($1), (2)) AS v (k) WHERE u = 3",
 ];
