@@ -25,6 +25,7 @@ mod maintain;
 mod merge;
 mod operator;
 mod parameters;
+mod parquet_scan;
 mod planning;
 mod reading;
 mod ready_lookup;

@@ -2,6 +2,7 @@
 
 pub mod as_of_join;
 mod as_of_stream;
+mod key_sort;
 pub mod online_lookup;
 
 use std::sync::Arc;
@@ -48,9 +49,10 @@ impl QueryPlanner for AsofQueryPlanner {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let (timelines, recompute) = (Arc::clone(&self.timelines), self.recompute.clone());
         let nodes = NodePlanner { timelines, recompute };
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(nodes)])
+        let plan = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(nodes)])
             .create_physical_plan(logical_plan, session)
-            .await
+            .await?;
+        key_sort::sort_by_keys(plan)
     }
 }
 

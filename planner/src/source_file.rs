@@ -4,19 +4,17 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array, new_null_array};
+use arrow::array::{
+    ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt64Array, new_null_array,
+};
 use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::ParquetError;
 
-use crate::catalog::{Source, with_position};
+use crate::catalog::with_position;
 use crate::error::{Error, ObjectKind, Result, nearest};
 use crate::types::sql_name;
 
@@ -86,7 +84,20 @@ pub struct ParquetRows {
 impl ParquetRows {
     /// Opens a file. Columns of `schema` that the file lacks are an error.
     pub fn open(path: &Path, schema: SchemaRef) -> Result<Self> {
-        let builder = open_builder(path)?;
+        ParquetRows::read(path, open_builder(path)?, schema)
+    }
+
+    /// The rows of some row groups.
+    pub fn open_groups(path: &Path, schema: SchemaRef, row_groups: &[usize]) -> Result<Self> {
+        let builder = open_builder(path)?.with_row_groups(row_groups.to_vec());
+        ParquetRows::read(path, builder, schema)
+    }
+
+    fn read(
+        path: &Path,
+        builder: ParquetRecordBatchReaderBuilder<File>,
+        schema: SchemaRef,
+    ) -> Result<Self> {
         check_columns(path, builder.schema(), &schema)?;
         let mask = parquet::arrow::ProjectionMask::columns(
             builder.parquet_schema(),
@@ -135,6 +146,13 @@ fn open_builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options);
     let metadata = metadata.map_err(unreadable)?;
     Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata))
+}
+
+/// The number of rows in each row group of a file.
+pub fn row_groups(path: &Path) -> Result<Vec<u64>> {
+    let builder = open_builder(path)?;
+    let groups = builder.metadata().row_groups().iter();
+    Ok(groups.map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).collect())
 }
 
 fn check_columns(path: &Path, present: &Schema, wanted: &Schema) -> Result<()> {
@@ -186,7 +204,8 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
             Some(column) => cast_column(column, field),
         })
         .collect::<Result<Vec<ArrayRef>>>()?;
-    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
 
 /// Casts without loss of rows: a value that does not fit is an error, never a NULL.
@@ -204,67 +223,10 @@ pub fn cast_column(column: &ArrayRef, field: &arrow::datatypes::Field) -> Result
     })
 }
 
-#[derive(Debug)]
-struct FilesPartition {
-    files: Vec<PathBuf>,
-    columns: SchemaRef,
-    schema: SchemaRef,
-}
-
-impl PartitionStream for FilesPartition {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let mut builder = RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), 2);
-        let sender = builder.tx();
-        let (files, columns) = (self.files.clone(), Arc::clone(&self.columns));
-        builder.spawn_blocking(move || {
-            let mut position = 0u64;
-            for file in files {
-                for batch in ParquetRows::open(&file, Arc::clone(&columns))? {
-                    let batch = number_rows(&batch?, position)?;
-                    position += batch.num_rows() as u64;
-                    if sender.blocking_send(Ok(batch)).is_err() {
-                        return Ok(());
-                    }
-                }
-            }
-            Ok(())
-        });
-        builder.build()
-    }
-}
-
 /// Adds the position column: `first` for the first row.
 pub fn number_rows(batch: &RecordBatch, first: u64) -> Result<RecordBatch> {
     let rows = batch.num_rows() as u64;
     let mut columns = batch.columns().to_vec();
     columns.push(Arc::new(UInt64Array::from_iter_values(first..first + rows)));
     Ok(RecordBatch::try_new(with_position(&batch.schema()), columns)?)
-}
-
-/// A scan of external files; a row's position is its number over all files.
-pub fn parquet_files_exec(
-    files: &[PathBuf],
-    source: &Source,
-    projection: &[usize],
-    limit: Option<usize>,
-) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-    let schema = source.schema_with_position();
-    let partition = FilesPartition {
-        files: files.to_vec(),
-        columns: Arc::clone(&source.schema),
-        schema: Arc::clone(&schema),
-    };
-    let projection = projection.to_vec();
-    Ok(Arc::new(StreamingTableExec::try_new(
-        schema,
-        vec![Arc::new(partition)],
-        Some(&projection),
-        None,
-        false,
-        limit,
-    )?))
 }

@@ -30,7 +30,7 @@ use crate::catalog::{Connector, POSITION, Source};
 use crate::data::DataSnapshot;
 use crate::error::Error;
 use crate::operator::as_of_join::ORDER;
-use crate::source_file::parquet_files_exec;
+use crate::parquet_scan::parquet_files_exec;
 use crate::types::UTC;
 
 /// The address under which queries find the history's object store.
@@ -111,7 +111,8 @@ impl TableProvider for SourceTable {
                 scan_snapshot(&self.source, &snapshot, state, &projection, filters, limit)
             }
             Connector::Parquet { files } => {
-                parquet_files_exec(files, &self.source, &projection, limit)
+                let partitions = state.config().target_partitions();
+                parquet_files_exec(files, &self.source, (&projection, limit), partitions).await
             }
             Connector::Elsewhere => Err(Error::ReadOnly {
                 what: format!(

@@ -5,17 +5,23 @@
 //! numbers, not aggregates, NULLs, NaN or infinities.
 //!
 //! * `big`: unsigned integers of any length, and the rounded quotient.
+//! * `prefix`: the exact sums of all beginnings of a list.
 //! * `round`: a binary integer times a power of two to the nearest `f64`.
+//! * `spread`: the quotient that a variance is, over machine words.
 //! * `sum`: the running sum: a machine-word window plus a spill.
 //! * `wide`: the spill, a fixed-point number as long as the data need.
 
 mod big;
+mod prefix;
 mod round;
+mod spread;
 mod sum;
 mod wide;
 
 pub(crate) use big::{Big, quotient, quotient_u128};
+pub(crate) use prefix::{Prefix, Term};
 pub(crate) use round::round;
+pub(crate) use spread::spread;
 pub(crate) use sum::{Fixed256, Sum, Window};
 
 /// 10^exponent as factors that fit a `u64`; empty for 0.

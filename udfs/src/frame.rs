@@ -127,6 +127,14 @@ impl Frame {
         Frame::Range { start: Bound::Unbounded, end: Interval::ZERO }
     }
 
+    /// Whether windows of both frames end at the same events.
+    pub(crate) fn ends_like(&self, other: &Frame) -> bool {
+        match (self, other) {
+            (Frame::Range { end, .. }, Frame::Range { end: other, .. }) => end == other,
+            _ => false,
+        }
+    }
+
     /// Checks that offsets are not negative and that the frame does not end before it starts.
     ///
     /// Intervals are compared as PostgreSQL orders them (a month as 30 days). A frame of mixed

@@ -3,11 +3,13 @@
 //! 1. For every distinct frame the window `[lo, hi)` of every row is found by galloping from the
 //!    row before (`windows`).
 //! 2. For every distinct (aggregate, argument, filter) one kernel runs over the windows of each
-//!    of its frames: sums slide (`slide`), what cannot be taken back goes
-//!    through a queue (`queue`), `min` and `max` keep a deque, counts are differences
-//!    of prefix counts, first and last are an index (see `aggregate`).
+//!    of its frames: sums are differences of prefix sums (`prefixed`), or slide where those do not
+//!    fit machine words (`slide`); what cannot be taken back goes through a queue (`queue`);
+//!    `min` and `max` keep a stack, counts are differences of prefix counts, first and last are an
+//!    index (see `aggregate`).
 
 mod input;
+pub(crate) mod prefixed;
 mod queue;
 pub(crate) mod slide;
 mod windows;
@@ -15,6 +17,8 @@ mod windows;
 use std::ops::Range;
 
 use arrow::array::ArrayRef;
+
+use input::Shared;
 
 pub use input::Input;
 pub use windows::Window;
@@ -55,50 +59,78 @@ pub fn sweep(
         return Err(Error::OutsideRun { end, len: events.len() });
     }
     let plans = calls.iter().map(|&call| layout.plan(call)).collect::<Result<Vec<_>, _>>()?;
-    let mut windows: Vec<Option<Vec<Window>>> = vec![None; layout.frames().len()];
+    let frames = layout.frames();
+    let mut windows: Vec<Option<Vec<Window>>> = vec![None; frames.len()];
     for &(_, frame) in &plans {
         if windows[frame].is_none() {
-            windows[frame] = Some(windows::find(&layout.frames()[frame], &events.times, rows));
+            let mut others = frames.iter().zip(&windows);
+            let alike = others.find_map(|(other, windows)| {
+                windows.as_deref().filter(|_| other.ends_like(&frames[frame]))
+            });
+            windows[frame] = Some(windows::find(&frames[frame], &events.times, rows, alike));
         }
     }
+    let mut shared: Vec<(Columns, Shared)> = Vec::new();
+    for &(measure, _) in &plans {
+        let columns = columns(layout, measure);
+        if !shared.iter().any(|(known, _)| *known == columns) {
+            shared.push((columns, Shared::default()));
+        }
+    }
+    let sweep = Sweep { layout, events, plans, windows, shared };
     let mut values: Vec<Option<ArrayRef>> = vec![None; calls.len()];
-    for (at, &(measure, _)) in plans.iter().enumerate() {
+    for (at, &(measure, _)) in sweep.plans.iter().enumerate() {
         if values[at].is_none() {
-            sweep_measure(layout, events, measure, &plans, &windows, &mut values)?;
+            sweep.measure(measure, &mut values)?;
         }
     }
     let lost = Error::Internal("a call was not computed");
     values.into_iter().map(|array| array.ok_or(lost.clone())).collect()
 }
 
-/// Computes every call of one measure.
-fn sweep_measure(
-    layout: &Layout,
-    events: &Events,
-    measure: usize,
-    plans: &[(usize, usize)],
-    windows: &[Option<Vec<Window>>],
-    values: &mut [Option<ArrayRef>],
-) -> Result<(), Error> {
-    let mut frames: Vec<usize> =
-        plans.iter().filter(|plan| plan.0 == measure).map(|plan| plan.1).collect();
-    frames.sort_unstable();
-    frames.dedup();
-    let lists: Vec<&[Window]> =
-        frames.iter().map(|&frame| windows[frame].as_deref().unwrap_or(&[])).collect();
-    let measure_index = measure;
+/// The argument and the filter of a measure.
+type Columns = (Option<usize>, Option<usize>);
+
+fn columns(layout: &Layout, measure: usize) -> Columns {
     let measure = &layout.measures()[measure];
-    let input = Input::new(events, measure.argument, measure.filter)?;
-    let outputs = measure.aggregate.sweep(&input, &lists)?;
-    for (frame, output) in frames.into_iter().zip(outputs) {
-        let array = output.finish(&measure.aggregate.meta().output)?;
-        for (plan, value) in plans.iter().zip(values.iter_mut()) {
-            if *plan == (measure_index, frame) {
-                *value = Some(array.clone());
+    (measure.argument, measure.filter)
+}
+
+/// What the kernels run over.
+struct Sweep<'a> {
+    layout: &'a Layout,
+    events: &'a Events,
+    /// For every call its measure and its frame.
+    plans: Vec<(usize, usize)>,
+    /// The windows of each frame that a call has.
+    windows: Vec<Option<Vec<Window>>>,
+    shared: Vec<(Columns, Shared)>,
+}
+
+impl Sweep<'_> {
+    /// Computes every call of one measure.
+    fn measure(&self, index: usize, values: &mut [Option<ArrayRef>]) -> Result<(), Error> {
+        let of_measure = self.plans.iter().filter(|plan| plan.0 == index);
+        let mut frames: Vec<usize> = of_measure.map(|plan| plan.1).collect();
+        frames.sort_unstable();
+        frames.dedup();
+        let windows = |&frame: &usize| self.windows[frame].as_deref().unwrap_or(&[]);
+        let lists: Vec<&[Window]> = frames.iter().map(windows).collect();
+        let columns = columns(self.layout, index);
+        let shared = self.shared.iter().find(|(known, _)| *known == columns);
+        let (_, shared) = shared.ok_or(Error::Internal("a measure has columns"))?;
+        let input = Input::new(self.events, columns.0, columns.1, shared)?;
+        let aggregate = &self.layout.measures()[index].aggregate;
+        for (frame, output) in frames.into_iter().zip(aggregate.sweep(&input, &lists)?) {
+            let array = output.finish(&aggregate.meta().output)?;
+            for (plan, value) in self.plans.iter().zip(values.iter_mut()) {
+                if *plan == (index, frame) {
+                    *value = Some(array.clone());
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The first event of the run that any of `calls` may still need for a later row of the last

@@ -1,12 +1,12 @@
 //! One partition of the point-in-time join at work.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, DynComparator, RecordBatch, make_comparator};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType, UInt64Type};
-use arrow::row::{OwnedRow, Row, RowConverter, Rows, SortField};
 use asofdb_udfs::{Events, Layout, SpineRow, retained_from, sweep};
 use datafusion::common::internal_err;
 use datafusion::error::{DataFusionError, Result};
@@ -17,6 +17,7 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSe
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 
+use super::as_of_join::ORDER;
 use crate::error::Error;
 use crate::track::{EVENT_POSITION, EVENT_TIME, events};
 
@@ -38,9 +39,6 @@ pub struct AsOfStream {
     events_done: bool,
     /// Events read and still needed, ordered by key, time and position.
     buffer: Vec<RecordBatch>,
-    /// The last key in `buffer`.
-    last_event_key: Option<OwnedRow>,
-    converter: RowConverter,
     keys: Vec<Arc<dyn PhysicalExpr>>,
     as_of: Arc<dyn PhysicalExpr>,
     layout: Arc<Layout>,
@@ -53,16 +51,11 @@ pub struct AsOfStream {
 impl AsOfStream {
     /// Starts the partition.
     pub fn start(parts: StreamParts) -> Result<SendableRecordBatchStream> {
-        let event_schema = parts.events.schema();
-        let key_fields = &event_schema.fields()[..parts.keys.len()];
-        let fields = key_fields.iter().map(|f| SortField::new(f.data_type().clone()));
         let reservation = MemoryConsumer::new("AsOfJoin").register(parts.context.memory_pool());
         let state = AsOfStream {
             events: parts.events,
             events_done: false,
             buffer: Vec::new(),
-            last_event_key: None,
-            converter: RowConverter::new(fields.collect())?,
             keys: parts.keys,
             as_of: parts.as_of,
             calls: (0..parts.layout.calls().len()).collect(),
@@ -91,29 +84,30 @@ impl AsOfStream {
             .map(|k| k.evaluate(&spine)?.into_array(spine.num_rows()))
             .collect::<Result<Vec<_>>>()?;
         let instants = self.as_of.evaluate(&spine)?.into_array(spine.num_rows())?;
-        let rows = self.converter.convert_columns(&keys)?;
         let present = present_rows(&keys, &instants);
         if let Some(last) = present.iter().rposition(|p| *p) {
-            self.read_through(rows.row(last)).await?;
+            self.read_through(&keys, last).await?;
         }
         let metrics = self.metrics.clone();
         let _timer = metrics.elapsed_compute().timer();
-        let joined = self.sweep(&spine, &rows, &present, &instants)?;
+        let joined = self.sweep(&spine, &keys, &present, &instants)?;
         metrics.record_output(joined.num_rows());
         Ok(joined)
     }
 
-    /// Reads events until one is beyond `key` or there are no more.
-    async fn read_through(&mut self, key: Row<'_>) -> Result<()> {
-        while !self.events_done && self.last_event_key.as_ref().is_none_or(|k| k.row() <= key) {
+    /// Reads events until one is beyond the key of a row of the spine or there are no more.
+    async fn read_through(&mut self, keys: &[ArrayRef], row: usize) -> Result<()> {
+        while !self.events_done {
+            if let Some(last) = self.buffer.last() {
+                let order = KeyOrder::of(keys, &last.columns()[..keys.len()])?;
+                if order.compare(row, last.num_rows() - 1) == Ordering::Less {
+                    break;
+                }
+            }
             match self.events.next().await.transpose()? {
                 None => self.events_done = true,
                 Some(batch) if batch.num_rows() == 0 => {}
                 Some(batch) => {
-                    let last = batch.slice(batch.num_rows() - 1, 1);
-                    let columns = &last.columns()[..self.keys.len()];
-                    let rows = self.converter.convert_columns(columns)?;
-                    self.last_event_key = Some(rows.row(0).owned());
                     self.reservation.try_grow(batch.get_array_memory_size())?;
                     self.buffer.push(batch);
                 }
@@ -125,22 +119,19 @@ impl AsOfStream {
     fn sweep(
         &mut self,
         spine: &RecordBatch,
-        keys: &Rows,
+        keys: &[ArrayRef],
         present: &[bool],
         instants: &ArrayRef,
     ) -> Result<RecordBatch> {
         fail::fail_point!("join::sweep");
         let run = concat_batches(&self.events.schema(), &self.buffer)?;
-        let run_keys = self.converter.convert_columns(&run.columns()[..self.keys.len()])?;
         let instants = instants.as_primitive::<TimestampMicrosecondType>();
-        let mut groups = KeyGroups { keys: &run_keys, at: 0..0 };
+        let order = KeyOrder::of(keys, &run.columns()[..keys.len()])?;
+        let mut groups = KeyGroups { order, events: run.num_rows(), at: 0..0 };
         let rows: Vec<SpineRow> = (0..spine.num_rows())
             .map(|row| match present[row] {
                 false => SpineRow { instant: None, events: groups.at.start..groups.at.start },
-                true => SpineRow {
-                    instant: Some(instants.value(row)),
-                    events: groups.seek(keys.row(row)),
-                },
+                true => SpineRow { instant: Some(instants.value(row)), events: groups.seek(row) },
             })
             .collect();
         let events = run_events(&run, self.keys.len())?;
@@ -190,39 +181,57 @@ fn run_events(run: &RecordBatch, keys: usize) -> Result<Events> {
     Ok(events(times, positions, run.columns()[keys + 2..].to_vec()))
 }
 
+/// Compares the keys of two tables.
+struct KeyOrder(Vec<DynComparator>);
+
+impl KeyOrder {
+    fn of(left: &[ArrayRef], right: &[ArrayRef]) -> Result<Self> {
+        let pairs = left.iter().zip(right);
+        let columns = pairs.map(|(left, right)| make_comparator(left, right, ORDER));
+        Ok(KeyOrder(columns.collect::<Result<_, _>>()?))
+    }
+
+    fn compare(&self, left: usize, right: usize) -> Ordering {
+        let columns = self.0.iter().map(|compare| compare(left, right));
+        columns.fold(Ordering::Equal, Ordering::then)
+    }
+}
+
 /// Walks over the keys of a run in step with the spine's keys.
-struct KeyGroups<'a> {
-    keys: &'a Rows,
+struct KeyGroups {
+    /// Compares the spine's keys with those of the run.
+    order: KeyOrder,
+    /// How many events the run has.
+    events: usize,
     /// The events of the key sought last.
     at: Range<usize>,
 }
 
-impl KeyGroups<'_> {
-    /// The events of `key`, which is not less than the one sought before.
-    fn seek(&mut self, key: Row<'_>) -> Range<usize> {
-        let total = self.keys.num_rows();
-        if !self.at.is_empty() && self.keys.row(self.at.start) == key {
-            return self.at.clone();
+impl KeyGroups {
+    /// The events of the key of a row of the spine, which is not less than the one sought before.
+    fn seek(&mut self, row: usize) -> Range<usize> {
+        if self.at.is_empty() || self.order.compare(row, self.at.start) != Ordering::Equal {
+            let start = self.gallop(row, self.at.end, Ordering::is_gt);
+            let end = self.gallop(row, start, Ordering::is_ge);
+            self.at = start..end;
         }
-        let start = self.gallop(self.at.end, total, |k| k < key);
-        let end = self.gallop(start, total, |k| k <= key);
-        self.at = start..end;
         self.at.clone()
     }
 
-    /// The first index from `from` on of which the key is not `before`.
-    fn gallop(&self, from: usize, to: usize, before: impl Fn(Row<'_>) -> bool) -> usize {
+    /// The first event from `from` on that the row's key has not `passed`.
+    fn gallop(&self, row: usize, from: usize, passed: fn(Ordering) -> bool) -> usize {
+        let before = |event: usize| passed(self.order.compare(row, event));
         let mut step = 1;
         let mut low = from;
         let mut high = from;
-        while high < to && before(self.keys.row(high)) {
+        while high < self.events && before(high) {
             low = high + 1;
-            high = (high + step).min(to);
+            high = (high + step).min(self.events);
             step *= 2;
         }
         while low < high {
             let middle = low + (high - low) / 2;
-            match before(self.keys.row(middle)) {
+            match before(middle) {
                 true => low = middle + 1,
                 false => high = middle,
             }

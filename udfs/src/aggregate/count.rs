@@ -80,27 +80,12 @@ impl Monoid for Count {
         input: &Input<'_>,
         frames: &[&[Window]],
     ) -> Result<Vec<Output>, Error> {
-        let prefix: Option<Vec<u32>> = input.visible().map(|visible| {
-            let mut seen = 0;
-            let sums = visible.iter().map(|bit| {
-                seen += u32::from(bit);
-                seen
-            });
-            std::iter::once(0).chain(sums).collect()
-        });
         let mut outputs = Vec::with_capacity(frames.len());
         for windows in frames {
             let mut output = Output::new(&meta.output, windows.len());
             let builder = Long::builder(&mut output).ok_or(Error::Internal("count is Int64"))?;
-            for window in *windows {
-                let value = match (&prefix, window.is_null()) {
-                    (_, true) => None,
-                    (None, _) => Some(i64::from(window.hi - window.lo)),
-                    (Some(prefix), _) => {
-                        let (lo, hi) = (window.lo as usize, window.hi as usize);
-                        Some(i64::from(prefix[hi] - prefix[lo]))
-                    }
-                };
+            for &window in *windows {
+                let value = (!window.is_null()).then(|| i64::from(input.count(window)));
                 Long::push(builder, value);
             }
             outputs.push(output);

@@ -117,7 +117,7 @@ impl<K: Kind> Monoid for Distinct<K> {
         output.push::<Long>(Some(i64::try_from(table.len()).unwrap_or(i64::MAX)))
     }
 
-    /// Replaces every value by the first row that holds it, once, and counts by row.
+    /// A value counts in a window where it is the last of its kind, or the first: see [`slide`].
     fn sweep(
         &self,
         meta: &Meta,
@@ -126,47 +126,61 @@ impl<K: Kind> Monoid for Distinct<K> {
     ) -> Result<Vec<Output>, Error> {
         let run = input.run::<K>()?;
         let visible = input.visible();
-        let is_visible = |row: usize| visible.as_ref().is_none_or(|bits| bits.value(row));
-        let codes = first_rows::<K>(&run, input.len(), is_visible);
+        let is_visible = |row: usize| visible.is_none_or(|bits| bits.value(row));
+        let same = SameValues::of::<K>(&run, input.len(), is_visible);
         let mut outputs = Vec::with_capacity(frames.len());
         for windows in frames {
             let mut output = Output::new(&meta.output, windows.len());
-            slide_codes(&codes, windows, &mut output)?;
+            slide(&same, windows, &mut output)?;
             outputs.push(output);
         }
         Ok(outputs)
     }
 }
 
-/// The code of a row that no window sees.
-const INVISIBLE: u32 = u32::MAX;
-
-/// For every row the first row of the same value.
-fn first_rows<K: Kind>(run: &K::Run, len: usize, is_visible: impl Fn(usize) -> bool) -> Vec<u32> {
-    let hasher = DefaultHashBuilder::default();
-    let mut table: hashbrown::HashTable<u32> = hashbrown::HashTable::new();
-    let mut codes = Vec::with_capacity(len);
-    for row in 0..len {
-        if !is_visible(row) {
-            codes.push(INVISIBLE);
-            continue;
-        }
-        let value = K::get(run, row);
-        let first = table
-            .entry(
-                K::hash(value, &hasher),
-                |first| K::same(K::get(run, *first as usize), value),
-                |first| K::hash(K::get(run, *first as usize), &hasher),
-            )
-            .or_insert(row as u32);
-        codes.push(*first.get());
-    }
-    codes
+/// Where the same values are. An invisible row has itself before it and after it, so that no window
+/// counts it.
+struct SameValues {
+    /// For every row one more than the last row before it with the same value; 0 if there is none.
+    before: Vec<u32>,
+    /// For every row the first row after it with the same value; `u32::MAX` if there is none.
+    after: Vec<u32>,
 }
 
-/// Slides over the codes with a count per code; a restart takes the old window out again.
-fn slide_codes(codes: &[u32], windows: &[Window], output: &mut Output) -> Result<(), Error> {
-    let mut counts = vec![0_u32; codes.len()];
+impl SameValues {
+    fn of<K: Kind>(run: &K::Run, len: usize, is_visible: impl Fn(usize) -> bool) -> Self {
+        let hasher = DefaultHashBuilder::default();
+        // The last row of each value so far.
+        let mut table: hashbrown::HashTable<u32> = hashbrown::HashTable::new();
+        let (mut before, mut after) = (vec![0; len], vec![u32::MAX; len]);
+        for row in 0..len {
+            let here = row as u32;
+            if !is_visible(row) {
+                (before[row], after[row]) = (here + 1, here);
+                continue;
+            }
+            let value = K::get(run, row);
+            let entry = table.entry(
+                K::hash(value, &hasher),
+                |last| K::same(K::get(run, *last as usize), value),
+                |last| K::hash(K::get(run, *last as usize), &hasher),
+            );
+            match entry {
+                hashbrown::hash_table::Entry::Vacant(entry) => drop(entry.insert(here)),
+                hashbrown::hash_table::Entry::Occupied(mut entry) => {
+                    let last = std::mem::replace(entry.get_mut(), here);
+                    before[row] = last + 1;
+                    after[last as usize] = here;
+                }
+            }
+        }
+        SameValues { before, after }
+    }
+}
+
+/// Slides over the rows: at the near end a row is a new value if none in the window before it is
+/// the same, at the far end a value goes with its last row. A window that moves back starts anew.
+fn slide(same: &SameValues, windows: &[Window], output: &mut Output) -> Result<(), Error> {
     let mut distinct = 0_i64;
     let mut last = Window::EMPTY;
     for &window in windows {
@@ -174,19 +188,14 @@ fn slide_codes(codes: &[u32], windows: &[Window], output: &mut Output) -> Result
             output.push::<Long>(None)?;
             continue;
         }
-        let step = last.step_to(window);
-        for &code in step.removed.into_iter().flat_map(|rows| &codes[rows]) {
-            if code != INVISIBLE {
-                counts[code as usize] -= 1;
-                distinct -= i64::from(counts[code as usize] == 0);
-            }
+        if window.lo < last.lo || window.hi < last.hi || window.lo >= last.hi {
+            distinct = 0;
+            last = Window { lo: window.lo, hi: window.lo };
         }
-        for &code in step.inserted.into_iter().flat_map(|rows| &codes[rows]) {
-            if code != INVISIBLE {
-                distinct += i64::from(counts[code as usize] == 0);
-                counts[code as usize] += 1;
-            }
-        }
+        let entering = &same.before[last.hi as usize..window.hi as usize];
+        distinct += entering.iter().filter(|&&before| before <= last.lo).count() as i64;
+        let leaving = &same.after[last.lo as usize..window.lo as usize];
+        distinct -= leaving.iter().filter(|&&after| after >= window.hi).count() as i64;
         output.push::<Long>(Some(distinct))?;
         last = window;
     }

@@ -1,7 +1,6 @@
 //! `min` and `max`: NaN is greater than every number, -0.0 is less than +0.0.
 
 use std::cmp::Ordering;
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -86,60 +85,73 @@ impl<K: Kind> Monoid for Extreme<K> {
         frames: &[&[Window]],
     ) -> Result<Vec<Output>, Error> {
         let run = input.run::<K>()?;
-        let visible = input.visible();
         let mut outputs = Vec::with_capacity(frames.len());
-        for windows in frames {
-            let mut output = Output::new(&meta.output, windows.len());
-            match &visible {
-                None => self.slide(&run, |_| true, windows, &mut output)?,
-                Some(bits) => self.slide(&run, |row| bits.value(row), windows, &mut output)?,
+        for frames in frames.chunk_by(|a, b| end_alike(a, b)) {
+            let empty = |windows: &&[Window]| Output::new(&meta.output, windows.len());
+            let mut values: Vec<Output> = frames.iter().map(empty).collect();
+            match input.visible() {
+                None => self.slide(&run, |_| true, frames, &mut values)?,
+                Some(bits) => self.slide(&run, |row| bits.value(row), frames, &mut values)?,
             }
-            outputs.push(output);
+            outputs.append(&mut values);
         }
         Ok(outputs)
     }
 }
 
+/// Whether the windows of two frames end at the same events.
+fn end_alike(a: &[Window], b: &[Window]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.hi == b.hi && a.is_null() == b.is_null())
+}
+
 impl<K: Kind> Extreme<K> {
-    /// A deque of the rows that may still be the answer: the front is, and each is better than
-    /// all that follow, or as good and earlier. A window that moves back starts anew.
+    /// A stack of the rows that may still be the answer for the widest of frames that end alike:
+    /// each is better than all that follow, or as good and earlier. A window's answer is the first
+    /// of them in it. A window that moves back starts anew.
     fn slide(
         &self,
         run: &K::Run,
         is_visible: impl Fn(usize) -> bool,
-        windows: &[Window],
-        output: &mut Output,
+        frames: &[&[Window]],
+        outputs: &mut [Output],
     ) -> Result<(), Error> {
-        let builder = K::builder(output).ok_or(Error::Internal("output of another kind"))?;
-        let mut candidates: VecDeque<u32> = VecDeque::new();
+        let builders: Option<Vec<_>> = outputs.iter_mut().map(K::builder).collect();
+        let mut builders = builders.ok_or(Error::Internal("output of another kind"))?;
+        let mut stack: Vec<u32> = Vec::new();
+        // The rows before it have left the widest window.
+        let mut front = 0;
         let mut last = Window::EMPTY;
-        for &window in windows {
-            if window.is_null() {
-                K::push(builder, None);
+        for at in 0..frames[0].len() {
+            let Some(widest) = frames.iter().map(|windows| windows[at]).min_by_key(|w| w.lo) else {
+                continue;
+            };
+            if widest.is_null() {
+                builders.iter_mut().for_each(|builder| K::push(builder, None));
                 continue;
             }
-            let mut from = last.hi;
-            if window.lo < last.lo || window.hi < last.hi || window.lo >= last.hi {
-                candidates.clear();
-                from = window.lo;
+            if widest.lo < last.lo || widest.hi < last.hi || widest.lo >= last.hi {
+                stack.clear();
+                front = 0;
+                last.hi = widest.lo;
             }
-            while candidates.front().is_some_and(|&row| row < window.lo) {
-                candidates.pop_front();
+            while stack.get(front).is_some_and(|&row| row < widest.lo) {
+                front += 1;
             }
-            for row in from..window.hi {
-                if !is_visible(row as usize) {
-                    continue;
-                }
+            for row in (last.hi..widest.hi).filter(|&row| is_visible(row as usize)) {
                 let value = K::get(run, row as usize);
-                while let Some(&back) = candidates.back()
-                    && K::compare(value, K::get(run, back as usize)) == self.0
+                while front < stack.len()
+                    && K::compare(value, K::get(run, stack[stack.len() - 1] as usize)) == self.0
                 {
-                    candidates.pop_back();
+                    stack.pop();
                 }
-                candidates.push_back(row);
+                stack.push(row);
             }
-            K::push(builder, candidates.front().map(|&row| K::get(run, row as usize)));
-            last = window;
+            for (builder, windows) in builders.iter_mut().zip(frames) {
+                let candidates = &stack[front..];
+                let first = candidates.partition_point(|&row| row < windows[at].lo);
+                K::push(builder, candidates.get(first).map(|&row| K::get(run, row as usize)));
+            }
+            last = widest;
         }
         Ok(())
     }

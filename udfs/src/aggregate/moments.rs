@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
-use super::total::{decode_sum, decompose, encode_sum, scaled_quotient};
-use super::{Aggregate, Family, Request, folded};
+use super::total::{decode_sum, decompose, double_term, encode_sum, long_term, scaled_quotient};
+use super::{Aggregate, Family, Meta, Request, folded};
 use crate::error::Error;
-use crate::exact::{self, Big, Fixed256, Sum, Window};
-use crate::kind::{Decimal, Double, Kind, Long, take};
+use crate::exact::{self, Big, Fixed256, Prefix, Sum, Term, Window as _};
+use crate::kind::{Decimal, Double, Kind, Long, Output, take};
 use crate::monoid::Monoid;
+use crate::sweep::{Input, Window, prefixed, slide};
 
 pub(super) const FAMILY: Family = Family {
     names: &[
@@ -59,12 +60,34 @@ struct Spread<S> {
     moments: S,
 }
 
+/// Prefix sums of values and of their squares.
+type Prefixes<'a> = (&'a Prefix<i128>, &'a Prefix<Fixed256>);
+
+/// Both for values of which each has a term.
+fn prefixes_of<'a, K: Kind>(
+    input: &'a Input<'_>,
+    term: impl Fn(K::Value<'_>) -> Option<Term>,
+) -> Result<Option<Prefixes<'a>>, Error> {
+    Ok(input.sums::<K>(&term)?.zip(input.squares::<K>(&term)?))
+}
+
 /// Count, sum and sum of squares, exactly.
 trait Moments: Clone + Debug + PartialEq + Send + Sync + 'static {
     type Input: Kind;
     fn add(&mut self, value: <Self::Input as Kind>::Value<'_>, negated: bool);
     fn merge(&mut self, other: &Self);
     fn count(&self) -> u64;
+    /// The prefix sums of the values and of their squares, if there are any.
+    fn prefixes<'a>(_input: &'a Input<'_>) -> Result<Option<Prefixes<'a>>, Error> {
+        Ok(None)
+    }
+    /// The moments of `count` numbers that add up to `sum * 2^base`, and their squares to
+    /// `squares * 2^(2 * base)`.
+    fn of(&self, _count: u64, _sum: i128, _squares: Fixed256, _base: i32) -> Self {
+        self.clone()
+    }
+    /// `(n*S2 - S1^2) / divisor`, rounded once, where all that fits machine words.
+    fn spread(&self, divisor: u64) -> Option<f64>;
     /// `n*S2 - S1^2` as an integer and the exponent of its last bit; `None` is NaN.
     fn numerator(&self) -> Option<(Big, i32)>;
     fn encode(&self, out: &mut Vec<u8>);
@@ -101,9 +124,17 @@ impl<S: Moments> Monoid for Spread<S> {
         if count < 1 + u64::from(self.sample) {
             return Ok(None);
         }
-        let Some((numerator, exponent)) = state.numerator() else { return Ok(Some(f64::NAN)) };
         let divisors = [count, count - u64::from(self.sample)];
-        let variance = exact::quotient(false, &numerator, exponent, divisors.into_iter());
+        let product = divisors[0].checked_mul(divisors[1]);
+        let variance = match product.and_then(|divisor| state.spread(divisor)) {
+            Some(variance) => variance,
+            None => {
+                let Some((numerator, exponent)) = state.numerator() else {
+                    return Ok(Some(f64::NAN));
+                };
+                exact::quotient(false, &numerator, exponent, divisors.into_iter())
+            }
+        };
         Ok(Some(if self.root { variance.sqrt() } else { variance }))
     }
 
@@ -113,6 +144,23 @@ impl<S: Moments> Monoid for Spread<S> {
 
     fn decode(&self, bytes: &mut &[u8]) -> Option<S> {
         self.moments.decode(bytes)
+    }
+
+    /// Over prefix sums where they fit machine words.
+    fn sweep(
+        &self,
+        meta: &Meta,
+        input: &Input<'_>,
+        frames: &[&[Window]],
+    ) -> Result<Vec<Output>, Error> {
+        let Some((sums, squares)) = S::prefixes(input)? else {
+            return slide::sweep(self, meta, input, frames);
+        };
+        prefixed::sweep(self, meta, input, frames, |count, window| {
+            let (lo, hi) = (window.lo as usize, window.hi as usize);
+            let (sum, squared) = (sums.between(lo, hi), squares.between(lo, hi));
+            self.moments.of(count, sum, squared, sums.base())
+        })
     }
 }
 
@@ -150,6 +198,19 @@ impl Moments for LongMoments {
 
     fn count(&self) -> u64 {
         self.count
+    }
+
+    fn prefixes<'a>(input: &'a Input<'_>) -> Result<Option<Prefixes<'a>>, Error> {
+        prefixes_of::<Long>(input, |value| Some(long_term(value)))
+    }
+
+    #[inline]
+    fn of(&self, count: u64, sum: i128, squares: Fixed256, _base: i32) -> Self {
+        LongMoments { count, sum, squares }
+    }
+
+    fn spread(&self, divisor: u64) -> Option<f64> {
+        exact::spread(self.count, (self.sum.unsigned_abs(), 0), (self.squares, 0), divisor)
     }
 
     fn numerator(&self) -> Option<(Big, i32)> {
@@ -222,6 +283,24 @@ impl Moments for DoubleMoments {
         self.count
     }
 
+    fn prefixes<'a>(input: &'a Input<'_>) -> Result<Option<Prefixes<'a>>, Error> {
+        prefixes_of::<Double>(input, double_term)
+    }
+
+    #[inline]
+    fn of(&self, count: u64, sum: i128, squares: Fixed256, base: i32) -> Self {
+        let (sum, squares) = (Sum::new(sum, base), Sum::new(squares, 2 * base));
+        DoubleMoments { count, not_finite: 0, sum, squares }
+    }
+
+    fn spread(&self, divisor: u64) -> Option<f64> {
+        if self.not_finite > 0 {
+            return None;
+        }
+        let ((sum, base), (squares, squares_base)) = (self.sum.word()?, self.squares.word()?);
+        exact::spread(self.count, (sum.unsigned_abs(), base), (squares, squares_base), divisor)
+    }
+
     fn numerator(&self) -> Option<(Big, i32)> {
         if self.not_finite > 0 {
             return None;
@@ -270,6 +349,10 @@ impl Moments for DecimalMoments {
 
     fn count(&self) -> u64 {
         self.moments.count
+    }
+
+    fn spread(&self, divisor: u64) -> Option<f64> {
+        self.moments.spread(divisor)
     }
 
     fn numerator(&self) -> Option<(Big, i32)> {

@@ -81,9 +81,8 @@ impl<K: Kind> Kernel for Pick<K> {
     fn sweep(&self, input: &Input<'_>, frames: &[&[Window]]) -> Result<Vec<Output>, Error> {
         let run = input.run::<K>()?;
         let nulls = input.nulls();
-        let visible =
-            if self.meta.ignore_nulls { input.visible() } else { input.filter().cloned() };
-        let nearest = visible.as_ref().map(|visible| self.nearest(visible));
+        let visible = if self.meta.ignore_nulls { input.visible() } else { input.filter() };
+        let nearest = visible.map(|visible| self.nearest(visible));
         let mut outputs = Vec::with_capacity(frames.len());
         for windows in frames {
             let mut output = Output::new(&self.meta.output, windows.len());

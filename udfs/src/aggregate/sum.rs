@@ -5,10 +5,11 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 
 use super::total::{DecimalTotal, DoubleTotal, LongTotal, Total};
-use super::{Aggregate, Family, Request, folded};
+use super::{Aggregate, Family, Meta, Request, folded};
 use crate::error::Error;
-use crate::kind::{Double, Kind};
+use crate::kind::{Double, Kind, Output};
 use crate::monoid::Monoid;
+use crate::sweep::{Input, Window, prefixed, slide};
 
 pub(super) const FAMILY: Family = Family { names: &[("sum", "sum"), ("avg", "avg")], bind };
 
@@ -89,6 +90,15 @@ impl<T: Total> Monoid for Sum<T> {
     fn decode(&self, bytes: &mut &[u8]) -> Option<T> {
         T::decode(bytes)
     }
+
+    fn sweep(
+        &self,
+        meta: &Meta,
+        input: &Input<'_>,
+        frames: &[&[Window]],
+    ) -> Result<Vec<Output>, Error> {
+        sweep_total::<T, Self>(self, meta, input, frames)
+    }
 }
 
 /// The mean: the exact sum over the count, rounded once. `total` is the empty total.
@@ -133,4 +143,29 @@ impl<T: Total> Monoid for Avg<T> {
     fn decode(&self, bytes: &mut &[u8]) -> Option<T> {
         T::decode(bytes)
     }
+
+    fn sweep(
+        &self,
+        meta: &Meta,
+        input: &Input<'_>,
+        frames: &[&[Window]],
+    ) -> Result<Vec<Output>, Error> {
+        sweep_total::<T, Self>(self, meta, input, frames)
+    }
+}
+
+/// Over prefix sums where they fit machine words.
+fn sweep_total<T: Total, M: Monoid<Input = T::Input, State = T>>(
+    monoid: &M,
+    meta: &Meta,
+    input: &Input<'_>,
+    frames: &[&[Window]],
+) -> Result<Vec<Output>, Error> {
+    let Some(sums) = input.sums::<T::Input>(T::term)? else {
+        return slide::sweep(monoid, meta, input, frames);
+    };
+    let base = sums.base();
+    prefixed::sweep(monoid, meta, input, frames, |count, window| {
+        T::of(count, sums.between(window.lo as usize, window.hi as usize), base)
+    })
 }

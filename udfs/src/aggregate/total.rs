@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::exact::{self, Big, Fixed256, Window};
+use crate::exact::{self, Big, Fixed256, Term, Window};
 use crate::kind::{Decimal, Double, Kind, Long, take};
 
 /// The exact sum and the count of some numbers. The default is that of none.
@@ -12,6 +12,10 @@ pub(super) trait Total: Default + Clone + Debug + PartialEq + Send + Sync + 'sta
     /// The kind of their sum.
     type Output: Kind;
 
+    /// What a number is; `None` if it is not finite.
+    fn term(value: <Self::Input as Kind>::Value<'_>) -> Option<Term>;
+    /// The total of `count` numbers whose terms add up to `sum * 2^base`.
+    fn of(count: u64, sum: i128, base: i32) -> Self;
     /// Adds a number.
     fn insert(&mut self, value: <Self::Input as Kind>::Value<'_>);
     /// Takes a number back.
@@ -40,6 +44,17 @@ pub(super) struct LongTotal {
 impl Total for LongTotal {
     type Input = Long;
     type Output = Long;
+
+    #[inline]
+    fn term(value: i64) -> Option<Term> {
+        Some(long_term(value))
+    }
+
+    /// Integers' terms have the exponent 0, and so have their sums.
+    #[inline]
+    fn of(count: u64, sum: i128, _base: i32) -> Self {
+        LongTotal { count, sum }
+    }
 
     #[inline]
     fn insert(&mut self, value: i64) {
@@ -81,6 +96,12 @@ impl Total for LongTotal {
     }
 }
 
+/// An integer as a term.
+#[inline]
+pub(super) fn long_term(value: i64) -> Term {
+    Term { negative: value < 0, mantissa: u128::from(value.unsigned_abs()), exponent: 0 }
+}
+
 /// Decimals: 2^64 of them cannot overflow 256 bits.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct DecimalTotal {
@@ -94,6 +115,17 @@ const MAX_DECIMAL: u128 = 10_u128.pow(38) - 1;
 impl Total for DecimalTotal {
     type Input = Decimal;
     type Output = Decimal;
+
+    #[inline]
+    fn term(value: i128) -> Option<Term> {
+        Some(Term { negative: value < 0, mantissa: value.unsigned_abs(), exponent: 0 })
+    }
+
+    /// Unscaled decimals' terms have the exponent 0, and so have their sums.
+    #[inline]
+    fn of(count: u64, sum: i128, _base: i32) -> Self {
+        DecimalTotal { count, sum: Fixed256::from_i128(sum) }
+    }
 
     #[inline]
     fn insert(&mut self, value: i128) {
@@ -191,6 +223,13 @@ pub(super) fn decompose(value: f64) -> Option<(bool, u64, i32)> {
     }
 }
 
+/// A finite number as a term; else `None`.
+#[inline]
+pub(super) fn double_term(value: f64) -> Option<Term> {
+    let (negative, mantissa, exponent) = decompose(value)?;
+    Some(Term { negative, mantissa: u128::from(mantissa), exponent })
+}
+
 impl DoubleTotal {
     #[inline]
     fn add(&mut self, value: f64, negated: bool) {
@@ -234,6 +273,16 @@ impl DoubleTotal {
 impl Total for DoubleTotal {
     type Input = Double;
     type Output = Double;
+
+    #[inline]
+    fn term(value: f64) -> Option<Term> {
+        double_term(value)
+    }
+
+    #[inline]
+    fn of(count: u64, sum: i128, base: i32) -> Self {
+        DoubleTotal { count, sum: exact::Sum::new(sum, base), special: None }
+    }
 
     #[inline]
     fn insert(&mut self, value: f64) {

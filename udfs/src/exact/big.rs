@@ -180,10 +180,13 @@ pub(crate) fn quotient_u128(negative: bool, numerator: u128, exponent: i32, divi
     if numerator == 0 {
         return 0.0;
     }
+    if divisor == 1 {
+        return round(negative, numerator, false, exponent);
+    }
     // With the leading bit at the top the quotient has at least 64 bits.
     let lift = numerator.leading_zeros();
     let lifted = numerator << lift;
     let divisor = u128::from(divisor);
-    let (whole, rest) = (lifted / divisor, lifted % divisor);
-    round(negative, whole, rest != 0, exponent - lift as i32)
+    let whole = lifted / divisor;
+    round(negative, whole, lifted != whole * divisor, exponent - lift as i32)
 }

@@ -23,6 +23,10 @@ pub(crate) trait Window: Copy + std::fmt::Debug + Send + Sync + 'static {
     fn place(negative: bool, mantissa: u128, shift: u32) -> Self;
     /// The exact sum if it fits.
     fn checked_add(self, other: Self) -> Option<Self>;
+    /// The sum modulo the word's length.
+    fn wrapping_add(self, other: Self) -> Self;
+    /// The difference modulo the word's length.
+    fn wrapping_sub(self, other: Self) -> Self;
     /// `self << bits` if it fits.
     fn checked_shl(self, bits: u32) -> Option<Self>;
     /// Whether it is zero.
@@ -49,6 +53,16 @@ impl Window for i128 {
     #[inline]
     fn checked_add(self, other: Self) -> Option<Self> {
         i128::checked_add(self, other)
+    }
+
+    #[inline]
+    fn wrapping_add(self, other: Self) -> Self {
+        i128::wrapping_add(self, other)
+    }
+
+    #[inline]
+    fn wrapping_sub(self, other: Self) -> Self {
+        i128::wrapping_sub(self, other)
     }
 
     fn checked_shl(self, bits: u32) -> Option<Self> {
@@ -109,6 +123,13 @@ impl Fixed256 {
         (self.high == word >> 127).then_some(word)
     }
 
+    /// The limbs of a number that is not negative, the lowest first.
+    #[inline]
+    pub(crate) fn limbs(self) -> [u64; 4] {
+        let (low, high) = (self.low, self.high as u128);
+        [low as u64, (low >> 64) as u64, high as u64, (high >> 64) as u64]
+    }
+
     /// 32 bytes, little-endian.
     pub(crate) fn to_bytes(self) -> [u8; 32] {
         let mut bytes = [0; 32];
@@ -150,6 +171,18 @@ impl Window for Fixed256 {
         (!overflowed).then_some(sum)
     }
 
+    #[inline]
+    fn wrapping_add(self, other: Self) -> Self {
+        Fixed256::wrapping_add(self, other)
+    }
+
+    #[inline]
+    fn wrapping_sub(self, other: Self) -> Self {
+        let (low, borrow) = self.low.overflowing_sub(other.low);
+        let high = self.high.wrapping_sub(other.high).wrapping_sub(i128::from(borrow));
+        Fixed256 { low, high }
+    }
+
     fn checked_shl(self, bits: u32) -> Option<Self> {
         let (negative, magnitude) = self.value();
         if magnitude.bits() + bits > 254 {
@@ -169,10 +202,8 @@ impl Window for Fixed256 {
 
     fn value(self) -> (bool, Big) {
         let negative = self.high < 0;
-        let Fixed256 { low, high } = if negative { self.wrapping_neg() } else { self };
-        let high = high as u128;
-        let limbs = [low as u64, (low >> 64) as u64, high as u64, (high >> 64) as u64];
-        (negative, Big::from_limbs(&limbs))
+        let magnitude = if negative { self.wrapping_neg() } else { self };
+        (negative, Big::from_limbs(&magnitude.limbs()))
     }
 
     fn narrow(self) -> Option<(bool, u128)> {
@@ -197,6 +228,18 @@ pub(crate) struct Sum<W> {
 impl<W: Window> Sum<W> {
     /// The empty sum.
     pub(crate) const ZERO: Sum<W> = Sum { window: W::ZERO, base: 0, spill: None };
+
+    /// The sum `window * 2^base`.
+    #[inline]
+    pub(crate) fn new(window: W, base: i32) -> Self {
+        Sum { window, base, spill: None }
+    }
+
+    /// The window and its base if nothing was spilled: then the sum is `window * 2^base`.
+    #[inline]
+    pub(crate) fn word(&self) -> Option<(W, i32)> {
+        self.spill.is_none().then_some((self.window, self.base))
+    }
 
     /// Adds `±mantissa * 2^exponent`; the mantissa has at most 53 bits (256-bit window: 106).
     #[inline]

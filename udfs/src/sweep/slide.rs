@@ -1,4 +1,5 @@
-//! The kernel of aggregates that have no other: one state that slides from window to window if
+//! The kernel of aggregates that have no other, and of sums that fit no machine word: one state
+//! that slides from window to window if
 //! values can be taken back, else a queue.
 
 use super::queue::Queue;
@@ -20,7 +21,7 @@ pub(crate) fn sweep<M: Monoid>(
     let mut outputs = Vec::with_capacity(frames.len());
     for windows in frames {
         let mut output = Output::new(&meta.output, windows.len());
-        match &visible {
+        match visible {
             None => slide(monoid, &run, |_| true, windows, &mut output)?,
             Some(bits) => slide(monoid, &run, |row| bits.value(row), windows, &mut output)?,
         }

@@ -67,11 +67,17 @@ impl Window {
 }
 
 /// The window of every row. Events are fewer than `u32::MAX` and rows' ranges lie within them.
-pub(super) fn find(frame: &Frame, times: &[i64], rows: &[SpineRow]) -> Vec<Window> {
+/// `alike` are the windows of a frame that ends as this one does, if there is one.
+pub(super) fn find(
+    frame: &Frame,
+    times: &[i64],
+    rows: &[SpineRow],
+    alike: Option<&[Window]>,
+) -> Vec<Window> {
     let mut events = 0..0;
     let (mut lo, mut hi) = (0, 0);
     let mut windows = Vec::with_capacity(rows.len());
-    for row in rows {
+    for (at, row) in rows.iter().enumerate() {
         let Some(instant) = row.instant else {
             windows.push(Window::NULL);
             continue;
@@ -82,8 +88,13 @@ pub(super) fn find(frame: &Frame, times: &[i64], rows: &[SpineRow]) -> Vec<Windo
         }
         let window = match frame {
             Frame::Range { start, end } => {
-                let last = end.before(instant);
-                hi = partition(times, &events, hi, |time| time <= last);
+                hi = match alike {
+                    Some(windows) => windows[at].hi as usize,
+                    None => {
+                        let last = end.before(instant);
+                        partition(times, &events, hi, |time| time <= last)
+                    }
+                };
                 lo = match start {
                     Bound::Unbounded => events.start,
                     Bound::Preceding(start) => {
