@@ -128,3 +128,6 @@ impl ExecutionPlan for KeySortExec {
         Some(self.metrics.clone_inner())
     }
 }
+
+#[cfg(test)]
+mod tests;
