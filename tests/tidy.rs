@@ -125,7 +125,7 @@ const SPAWNS: &[(&str, &str)] = &[
     ("storage/src/log.rs", "the log's writer, which the log joins when it closes"),
     ("storage/src/history/target.rs", "the history's one place for work that blocks"),
     ("planner/src/task.rs", "the planner's one place"),
-    ("planner/src/source_file.rs", "DataFusion's stream owns the reader and ends it when dropped"),
+    ("planner/src/parquet_scan.rs", "DataFusion's stream owns the reader and ends it when dropped"),
     ("server/src/task.rs", "the server's one place"),
 ];
 
