@@ -20,15 +20,13 @@ use std::cmp::Ordering;
 use std::fmt::Debug;
 use std::hash::{BuildHasher, Hash};
 
-use arrow::array::{
-    Array, BooleanArray, BooleanBuilder, PrimitiveBuilder, StringArray, StringBuilder,
-};
+use arrow::array::{Array, BooleanArray, BooleanBuilder, StringArray, StringBuilder};
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, TimeUnit};
 
 pub(crate) use cell::{Cells, Values, cell_at};
 pub(crate) use coded::{put_cell, take_cell};
-pub(crate) use output::Output;
+pub(crate) use output::{Numbers, Output};
 
 pub use cell::Cell;
 
@@ -224,7 +222,7 @@ macro_rules! number {
 
 impl Kind for Long {
     type Key = i64;
-    type Builder = PrimitiveBuilder<Int64Type>;
+    type Builder = Numbers<i64>;
 
     number!(Long, i64);
 
@@ -241,7 +239,7 @@ impl Kind for Long {
 
 impl Kind for Double {
     type Key = u64;
-    type Builder = PrimitiveBuilder<Float64Type>;
+    type Builder = Numbers<f64>;
 
     number!(Double, f64);
 
@@ -260,7 +258,7 @@ impl Kind for Double {
 
 impl Kind for Decimal {
     type Key = i128;
-    type Builder = PrimitiveBuilder<Decimal128Type>;
+    type Builder = Numbers<i128>;
 
     number!(Decimal, i128);
 

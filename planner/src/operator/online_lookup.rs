@@ -15,6 +15,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, internal_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -76,6 +77,8 @@ struct Lookup {
     /// Key columns and calls, which the outputs are computed from.
     read_schema: SchemaRef,
     outputs: Vec<Arc<dyn PhysicalExpr>>,
+    /// Where the outputs are in `read_schema`, if each is one of its columns.
+    places: Option<Vec<usize>>,
     /// The columns of the entity that are wanted.
     projection: Vec<usize>,
     timelines: Arc<Timelines>,
@@ -141,6 +144,7 @@ impl OnlineLookupExec {
             as_of,
             reads,
             read_schema,
+            places: outputs.iter().map(place).collect(),
             outputs,
             projection,
             timelines: Arc::clone(timelines),
@@ -198,6 +202,11 @@ impl Lookup {
             columns.extend(values);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(encoded.len()));
+        if let (Some(places), true) = (&self.places, instant.is_some()) {
+            let outputs = places.iter().map(|&place| Arc::clone(&columns[place])).collect();
+            let schema = Arc::clone(&self.schema);
+            return Ok(RecordBatch::try_new_with_options(schema, outputs, &options)?);
+        }
         let read =
             RecordBatch::try_new_with_options(Arc::clone(&self.read_schema), columns, &options)?;
         let schema = &self.schema;
@@ -274,10 +283,17 @@ impl KeyColumn {
         match self {
             KeyColumn::List(list) => {
                 let values = list.iter().map(evaluate_constant).collect::<Result<Vec<_>>>()?;
-                let values = values
-                    .iter()
-                    .map(|v| Ok(cast(v, data_type)?))
-                    .collect::<Result<Vec<ArrayRef>>>()?;
+                let values =
+                    values
+                        .into_iter()
+                        .map(|v| {
+                            if v.data_type() == data_type {
+                                Ok(v)
+                            } else {
+                                Ok(cast(&v, data_type)?)
+                            }
+                        })
+                        .collect::<Result<Vec<ArrayRef>>>()?;
                 if let [value] = values.as_slice() {
                     return Ok(Arc::clone(value));
                 }
@@ -295,6 +311,11 @@ impl KeyColumn {
             }
         }
     }
+}
+
+/// The place of the column that an expression is.
+fn place(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+    expr.downcast_ref::<Column>().map(Column::index)
 }
 
 /// The calls of each track that have one of `names`; tracks without one are not read.

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use asofdb_sql::{Copy, CopyEndpoint, CopyFormat, CopyTarget, fold};
 use datafusion::error::DataFusionError;
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 
 use crate::catalog::Source;
 use crate::database::Database;
@@ -141,6 +142,17 @@ pub async fn to(database: &Database, copy: &Copy) -> Result<Outcome> {
     Ok(Outcome::done(format!("COPY {rows}")))
 }
 
+/// How a file is written. Sums and means seldom repeat: collecting their distinct values takes more
+/// time than it saves.
+fn properties(schema: &Schema) -> WriterProperties {
+    let mut properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
+    for field in schema.fields().iter().filter(|field| *field.data_type() == DataType::Float64) {
+        let column = ColumnPath::from(vec![field.name().clone()]);
+        properties = properties.set_column_dictionary_enabled(column, false);
+    }
+    properties.build()
+}
+
 /// A Parquet file under another name until it is whole; removed if it never is.
 struct PartialFile {
     partial: PathBuf,
@@ -155,7 +167,7 @@ impl PartialFile {
         let partial = PathBuf::from(partial);
         let file = std::fs::File::create(&partial)
             .map_err(|source| Error::File { path: target.display().to_string(), source })?;
-        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+        let properties = properties(&schema);
         let writer =
             ArrowWriter::try_new(file, schema, Some(properties)).map_err(DataFusionError::from)?;
         Ok(PartialFile { partial, target: target.to_owned(), writer: Some(writer) })

@@ -2,12 +2,12 @@
 //!
 //! A portal keeps its row stream between Executes; rows go straight to the socket.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{DataType, SchemaRef};
 use asofdb_planner::{Outcome, Prepared, Session};
 use asofdb_sql::{Parsed, SessionStatement, Statement};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use datafusion::scalar::ScalarValue;
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::data::{NoData, ParameterDescription, RowDescription};
@@ -21,6 +21,7 @@ use super::command::{self, Answer};
 use super::introspection;
 use super::message::{Bind, Frontend, Target};
 use super::rows::{Interrupt, Progress, Rows};
+use super::wire::Wire;
 use super::{Connection, Failure, Reply};
 use crate::decode::{Parameter, decode};
 use crate::encode::{describe, formats};
@@ -39,6 +40,8 @@ pub(super) struct PreparedStatement {
     parameters: Vec<Type>,
     /// Which of them the client declared.
     declared: Vec<Option<Type>>,
+    /// The `RowDescription` of columns in text, and of columns in binary format.
+    descriptions: [OnceLock<Bytes>; 2],
 }
 
 enum Kind {
@@ -80,6 +83,31 @@ impl PreparedStatement {
     /// Whether another session may have use for it.
     pub(super) fn is_reusable(&self) -> bool {
         matches!(&self.kind, Kind::Planned(Parsed { statement: Statement::Query(_), .. }, _))
+    }
+
+    /// Appends the `RowDescription`, or that there are no rows.
+    pub(super) fn describe_rows(&self, binary: &[bool], wire: &mut Wire) {
+        let Some(schema) = self.schema() else {
+            return wire.put(PgWireBackendMessage::NoData(NoData::new()));
+        };
+        let description =
+            || PgWireBackendMessage::RowDescription(RowDescription::new(describe(&schema, binary)));
+        let first = binary.first().copied().unwrap_or(false);
+        if binary.iter().any(|format| *format != first) {
+            return wire.put(description());
+        }
+        let known = self.descriptions[usize::from(first)].get_or_init(|| {
+            let mut bytes = BytesMut::new();
+            // What is too long for a message is told when it is put.
+            if description().encode(&mut bytes).is_err() {
+                bytes.clear();
+            }
+            bytes.freeze()
+        });
+        match known.is_empty() {
+            false => wire.out().extend_from_slice(known),
+            true => wire.put(description()),
+        }
     }
 
     fn parsed(&self) -> Option<&Parsed> {
@@ -202,7 +230,8 @@ impl Connection {
             _ => &[],
         };
         let parameters = parameter_types(&declared, wanted);
-        Ok(PreparedStatement { kind, sql, parameters, declared })
+        let descriptions = Default::default();
+        Ok(PreparedStatement { kind, sql, parameters, declared, descriptions })
     }
 
     fn statement(&self, name: &str) -> Reply<&Arc<PreparedStatement>> {
@@ -251,26 +280,15 @@ impl Connection {
         let oids = statement.parameters.iter().map(Type::oid).collect();
         let parameters = ParameterDescription::new(oids);
         self.wire.put(PgWireBackendMessage::ParameterDescription(parameters));
-        let schema = statement.schema();
-        let text = vec![false; schema.as_ref().map_or(0, |schema| schema.fields().len())];
-        self.describe_rows(schema, &text);
+        let text = vec![false; statement.schema().map_or(0, |schema| schema.fields().len())];
+        statement.describe_rows(&text, &mut self.wire);
         Ok(())
     }
 
     fn describe_portal(&mut self, name: &str) -> Reply {
         let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-        let (schema, binary) = (portal.statement.schema(), portal.binary.clone());
-        self.describe_rows(schema, &binary);
+        portal.statement.describe_rows(&portal.binary, &mut self.wire);
         Ok(())
-    }
-
-    fn describe_rows(&mut self, schema: Option<SchemaRef>, binary: &[bool]) {
-        self.wire.put(match schema {
-            Some(schema) => {
-                PgWireBackendMessage::RowDescription(RowDescription::new(describe(&schema, binary)))
-            }
-            None => PgWireBackendMessage::NoData(NoData::new()),
-        });
     }
 
     async fn execute(&mut self, name: String, max_rows: i32) -> Reply {

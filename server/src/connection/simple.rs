@@ -76,8 +76,7 @@ impl Connection {
             return Ok(false);
         }
         let text = vec![false; schema.fields().len()];
-        let description = RowDescription::new(describe(&schema, &text));
-        self.wire.put(PgWireBackendMessage::RowDescription(description));
+        statement.describe_rows(&text, &mut self.wire);
         let tag = self.send_all(&mut Rows::new(stream, text, tag), &mut interrupt).await?;
         self.complete(tag);
         Ok(true)

@@ -208,8 +208,9 @@ impl Wire {
     /// Sends what is buffered.
     pub async fn flush(&mut self) -> io::Result<()> {
         while !self.outgoing.is_empty() {
-            if self.socket.write_buf(&mut self.outgoing).await? == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+            match self.socket.write(&self.outgoing).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                sent => self.outgoing.advance(sent),
             }
         }
         if self.outgoing.capacity() > KEEP_BYTES {

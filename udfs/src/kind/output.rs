@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BooleanBuilder, PrimitiveArray, PrimitiveBuilder,
-    StringBuilder, TimestampMicrosecondArray,
+    Array, ArrayRef, ArrowPrimitiveType, BooleanBuilder, Decimal128Array, Float64Array, Int64Array,
+    NullBufferBuilder, PrimitiveArray, StringBuilder, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, TimeUnit,
+    ArrowNativeType, DataType, Date32Type, Float32Type, Int16Type, Int32Type, TimeUnit,
 };
 
 use super::{Bool, Decimal, Double, Kind, Long, Physical, Text, physical};
@@ -17,24 +16,49 @@ use crate::error::Error;
 /// A column being written, of one physical kind.
 #[derive(Debug)]
 pub enum Output {
-    Long(PrimitiveBuilder<Int64Type>),
-    Double(PrimitiveBuilder<Float64Type>),
-    Decimal(PrimitiveBuilder<Decimal128Type>),
+    Long(Numbers<i64>),
+    Double(Numbers<f64>),
+    Decimal(Numbers<i128>),
     Bool(BooleanBuilder),
     Text(StringBuilder),
+}
+
+/// A column of numbers being written. For the one row of a lookup arrow's own builder takes longer,
+/// which makes its array as one of any type.
+#[derive(Debug)]
+pub struct Numbers<N> {
+    values: Vec<N>,
+    nulls: NullBufferBuilder,
+}
+
+impl<N: ArrowNativeType> Numbers<N> {
+    fn with_capacity(capacity: usize) -> Self {
+        Numbers { values: Vec::with_capacity(capacity), nulls: NullBufferBuilder::new(capacity) }
+    }
+
+    /// Appends a value or NULL.
+    #[inline]
+    pub(super) fn append_option(&mut self, value: Option<N>) {
+        self.nulls.append(value.is_some());
+        self.values.push(value.unwrap_or_default());
+    }
+
+    fn finish<T: ArrowPrimitiveType<Native = N>>(mut self) -> PrimitiveArray<T> {
+        PrimitiveArray::new(self.values.into(), self.nulls.finish())
+    }
 }
 
 impl Output {
     /// An empty column for values of `data_type`.
     pub(crate) fn new(data_type: &DataType, capacity: usize) -> Self {
         match physical(data_type) {
-            Some(Physical::Double) => Output::Double(PrimitiveBuilder::with_capacity(capacity)),
-            Some(Physical::Decimal) => Output::Decimal(PrimitiveBuilder::with_capacity(capacity)),
+            Some(Physical::Double) => Output::Double(Numbers::with_capacity(capacity)),
+            Some(Physical::Decimal) => Output::Decimal(Numbers::with_capacity(capacity)),
             Some(Physical::Bool) => Output::Bool(BooleanBuilder::with_capacity(capacity)),
             Some(Physical::Text) => {
                 Output::Text(StringBuilder::with_capacity(capacity, capacity * 8))
             }
-            Some(Physical::Long) | None => Output::Long(PrimitiveBuilder::with_capacity(capacity)),
+            Some(Physical::Long) | None => Output::Long(Numbers::with_capacity(capacity)),
         }
     }
 
@@ -59,20 +83,25 @@ impl Output {
     /// The array, as `data_type`.
     pub(crate) fn finish(self, data_type: &DataType) -> Result<ArrayRef, Error> {
         Ok(match self {
-            Output::Long(mut builder) => finish_long(builder.finish(), data_type),
-            Output::Double(mut builder) => match data_type {
-                DataType::Float32 => narrowed::<_, Float32Type>(&builder.finish(), |v| v as f32),
-                _ => Arc::new(builder.finish()),
-            },
-            Output::Decimal(mut builder) => match data_type {
-                DataType::Decimal128(precision, scale) => Arc::new(
-                    builder
-                        .finish()
-                        .with_precision_and_scale(*precision, *scale)
-                        .map_err(|error| Error::Arrow(error.to_string()))?,
-                ),
-                _ => Arc::new(builder.finish()),
-            },
+            Output::Long(numbers) => finish_long(numbers.finish(), data_type),
+            Output::Double(numbers) => {
+                let array: Float64Array = numbers.finish();
+                match data_type {
+                    DataType::Float32 => narrowed::<_, Float32Type>(&array, |v| v as f32),
+                    _ => Arc::new(array),
+                }
+            }
+            Output::Decimal(numbers) => {
+                let array: Decimal128Array = numbers.finish();
+                match data_type {
+                    DataType::Decimal128(precision, scale) => Arc::new(
+                        array
+                            .with_precision_and_scale(*precision, *scale)
+                            .map_err(|error| Error::Arrow(error.to_string()))?,
+                    ),
+                    _ => Arc::new(array),
+                }
+            }
             Output::Bool(mut builder) => Arc::new(builder.finish()),
             Output::Text(mut builder) => Arc::new(builder.finish()),
         })
@@ -80,7 +109,7 @@ impl Output {
 }
 
 /// Values came from the narrow type, so the casts lose nothing.
-fn finish_long(array: PrimitiveArray<Int64Type>, data_type: &DataType) -> ArrayRef {
+fn finish_long(array: Int64Array, data_type: &DataType) -> ArrayRef {
     match data_type {
         DataType::Int16 => narrowed::<_, Int16Type>(&array, |value| value as i16),
         DataType::Int32 => narrowed::<_, Int32Type>(&array, |value| value as i32),
