@@ -13,6 +13,6 @@ test:
 fmt:
 	cargo fmt --all
 
-# All benchmarks, next to the peers; takes about a quarter of an hour once built.
+# All benchmarks, next to peers and floors; takes more than an hour.
 bench:
 	benches/run.sh

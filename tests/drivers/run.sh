@@ -26,6 +26,8 @@ trap finish EXIT
 passed=0
 # Serves the database in the folder $1 on $port.
 serve() {
+  # The log is there before it is looked into.
+  : >"$1.log"
   "$asofdb" serve --listen 127.0.0.1:0 --data "$1" 2>"$1.log" &
   server=$!
   port=
