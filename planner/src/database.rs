@@ -61,6 +61,21 @@ pub struct DatabaseOptions {
     pub checkpoint: CheckpointOptions,
 }
 
+#[cfg(test)]
+impl DatabaseOptions {
+    /// A database of tests, which makes no checkpoint by itself.
+    pub fn of_tests(folder: &Path) -> Self {
+        DatabaseOptions {
+            data_dir: folder.to_owned(),
+            history: None,
+            online: OnlineOptions::Embedded,
+            import_dirs: Vec::new(),
+            memory_limit_bytes: 64 << 20,
+            checkpoint: CheckpointOptions { bytes: 1 << 30, interval: Duration::from_secs(3600) },
+        }
+    }
+}
+
 /// What a database is opened with that another server writes.
 #[derive(Clone, Debug)]
 pub struct ReaderOptions {

@@ -165,9 +165,14 @@ impl Session {
         })
     }
 
+    /// Tells the present catalog from others.
+    pub fn catalog_version(&self) -> u64 {
+        self.database.inner.catalog_version()
+    }
+
     /// Whether the catalog is still the one under which a statement's types were found.
     pub fn is_current(&self, prepared: &Prepared) -> bool {
-        prepared.catalog_version == self.database.inner.catalog_version()
+        prepared.catalog_version == self.catalog_version()
     }
 
     async fn plan(&self, parsed: &Parsed, declared: &[Option<DataType>]) -> Result<Plan> {

@@ -248,3 +248,36 @@ async fn portals_keep_their_own_parameters() {
     }
     assert!(transaction.query_portal(&low, 1).await.unwrap().is_empty());
 }
+
+/// The Parquet files below a folder.
+fn parquet_files(folder: &std::path::Path) -> usize {
+    let entries =
+        std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let files = entries.map(|path| match path.is_dir() {
+        true => parquet_files(&path),
+        false => usize::from(path.extension().is_some_and(|e| e == "parquet")),
+    });
+    files.sum()
+}
+
+/// Plans that sessions share keep nothing of a source that is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_source_leaves_no_files() {
+    let (_server, folder, client) = start().await;
+    client.batch_execute("CHECKPOINT").await.unwrap();
+    assert!(parquet_files(folder.path()) > 0);
+    let text = "SELECT total FROM users WHERE u = ";
+    assert_eq!(simple(&client, &format!("{text}3")).await, Ok(vec![vec![Some("9".into())]]));
+    let row = client.query_one(&format!("{text}$1"), &[&3_i64]).await.unwrap();
+    assert_eq!(row.get::<_, f64>(0), 9.0);
+    // A session keeps what it has prepared; the row is the last to need it.
+    drop(row);
+    client.batch_execute("DROP SOURCE events CASCADE").await.unwrap();
+    assert!(simple(&client, &format!("{text}3")).await.is_err());
+    let start = std::time::Instant::now();
+    while parquet_files(folder.path()) > 0 {
+        assert!(start.elapsed() < crate::PATIENCE, "the files are kept");
+        client.batch_execute("VACUUM").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

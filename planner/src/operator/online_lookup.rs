@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array,
-    new_null_array,
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StructArray, UInt32Array,
+    new_empty_array, new_null_array,
 };
 use arrow::compute::{cast, concat, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimestampMicrosecondType};
@@ -136,7 +136,7 @@ impl OnlineLookupExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        // Nothing here runs for long without a wait.
+        // There is one batch, before which no operator around it could let others run.
         let properties = Arc::new(properties.with_scheduling_type(SchedulingType::Cooperative));
         let lookup = Lookup {
             entity,
@@ -282,18 +282,11 @@ impl KeyColumn {
     fn values(&self, data_type: &DataType) -> Result<ArrayRef> {
         match self {
             KeyColumn::List(list) => {
-                let values = list.iter().map(evaluate_constant).collect::<Result<Vec<_>>>()?;
-                let values =
-                    values
-                        .into_iter()
-                        .map(|v| {
-                            if v.data_type() == data_type {
-                                Ok(v)
-                            } else {
-                                Ok(cast(&v, data_type)?)
-                            }
-                        })
-                        .collect::<Result<Vec<ArrayRef>>>()?;
+                let value = |expr| match evaluate_constant(expr)? {
+                    value if value.data_type() == data_type => Ok(value),
+                    other => Ok(cast(&other, data_type)?),
+                };
+                let values = list.iter().map(value).collect::<Result<Vec<ArrayRef>>>()?;
                 if let [value] = values.as_slice() {
                     return Ok(Arc::clone(value));
                 }
@@ -329,11 +322,8 @@ fn reads(entity: &Entity, names: &HashSet<String>) -> Vec<TrackRead> {
 
 /// The value, as an array of one, of an expression without columns.
 fn evaluate_constant(expr: &Arc<dyn PhysicalExpr>) -> Result<ArrayRef> {
-    static ROW: LazyLock<RecordBatch> = LazyLock::new(|| {
-        let options = RecordBatchOptions::new().with_row_count(Some(1));
-        let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options);
-        row.unwrap_or_else(|_| RecordBatch::new_empty(Arc::new(Schema::empty())))
-    });
+    static ROW: LazyLock<RecordBatch> =
+        LazyLock::new(|| StructArray::new_empty_fields(1, None).into());
     expr.evaluate(&ROW)?.into_array(1)
 }
 

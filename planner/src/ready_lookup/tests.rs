@@ -1,9 +1,6 @@
 //! Which queries are planned once. That they give the right answers is tested over the wire.
 
-use std::time::Duration;
-
 use crate::database::{Database, DatabaseOptions};
-use crate::historian::CheckpointOptions;
 
 const DECLARE: &str = "
     CREATE SOURCE events (u BIGINT, m TEXT, amount DOUBLE PRECISION, ts TIMESTAMPTZ) EVENT TIME ts;
@@ -48,14 +45,7 @@ const EACH_TIME: &[&str] = &[
 #[tokio::test]
 async fn what_is_planned_once() {
     let folder = tempfile::tempdir().unwrap();
-    let options = DatabaseOptions {
-        data_dir: folder.path().to_owned(),
-        history: None,
-        online: asofdb_storage::OnlineOptions::Embedded,
-        import_dirs: Vec::new(),
-        memory_limit_bytes: 64 << 20,
-        checkpoint: CheckpointOptions { bytes: 1 << 30, interval: Duration::from_secs(3600) },
-    };
+    let options = DatabaseOptions::of_tests(folder.path());
     let database = Database::open(options).await.unwrap();
     let session = database.session();
     for parsed in asofdb_sql::parse(DECLARE).unwrap() {

@@ -2,6 +2,7 @@
 //! many of them anew at each call, and texts of the simple protocol differ only in the keys.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use asofdb_planner::Session;
 use quick_cache::Equivalent;
@@ -14,8 +15,11 @@ const STATEMENTS: usize = 1024;
 /// Longer texts are not kept.
 const TEXT_BYTES: usize = 16 << 10;
 
-/// The statements. Clones of an entry stay valid when it goes.
+/// The statements. Clones of an entry stay valid when it goes. All go when the catalog changes: a
+/// plan holds the catalog that it was made under, and what that has in memory.
 pub struct SharedStatements {
+    /// The version of the catalog that they were prepared under.
+    catalog_version: AtomicU64,
     prepared: Cache<Key, Arc<PreparedStatement>>,
     /// `None` for shapes that are planned for each text.
     shapes: Cache<String, Option<Arc<PreparedStatement>>>,
@@ -43,7 +47,22 @@ impl Equivalent<Key> for KeyRef<'_> {
 impl SharedStatements {
     /// None yet.
     pub fn new() -> Self {
-        SharedStatements { prepared: Cache::new(STATEMENTS), shapes: Cache::new(STATEMENTS) }
+        SharedStatements {
+            catalog_version: AtomicU64::new(0),
+            prepared: Cache::new(STATEMENTS),
+            shapes: Cache::new(STATEMENTS),
+        }
+    }
+
+    /// Forgets all statements if the catalog is another one than before.
+    fn follow_catalog(&self, session: &Session) {
+        let version = session.catalog_version();
+        if self.catalog_version.load(Ordering::Relaxed) != version
+            && self.catalog_version.swap(version, Ordering::Relaxed) != version
+        {
+            self.prepared.clear();
+            self.shapes.clear();
+        }
     }
 
     /// The statement of a text, if it is prepared under the present catalog.
@@ -53,6 +72,8 @@ impl SharedStatements {
         sql: &str,
         types: &[u32],
     ) -> Option<Arc<PreparedStatement>> {
+        self.follow_catalog(session);
+        // One that was prepared beside the change may have come after it.
         self.prepared.get(&KeyRef { sql, types }).filter(|found| found.is_current(session))
     }
 
@@ -70,6 +91,7 @@ impl SharedStatements {
         session: &Session,
         text: &str,
     ) -> Option<Option<Arc<PreparedStatement>>> {
+        self.follow_catalog(session);
         let current = |found: &PreparedStatement| found.is_current(session);
         self.shapes.get(text).filter(|known| known.as_deref().is_none_or(current))
     }

@@ -43,7 +43,7 @@ impl Connection {
     }
 
     /// Runs a lookup by the plan that all texts of its shape have. `false` if there is none, and if
-    /// it would fail: then it is for the text itself to tell.
+    /// it can't be planned: then it is for the text itself to tell.
     async fn shaped_query(&mut self, shape: Shape<'_>) -> Reply<bool> {
         let statement = match self.shared.statements.shape(&self.session, &shape.text) {
             Some(known) => known,
@@ -69,8 +69,13 @@ impl Connection {
         }
         let mut interrupt = self.interrupt().await;
         let work = self.session.execute(prepared, values);
-        let Ok(Outcome::Rows { tag, stream }) = interrupt.guard(&mut self.wire, work).await? else {
-            return Ok(false);
+        let (tag, stream) = match interrupt.guard(&mut self.wire, work).await? {
+            Ok(Outcome::Rows { tag, stream }) => (tag, stream),
+            // Not one of planning, so it has no position in the shape's text.
+            Err(error) if statement.is_current(&self.session) => {
+                return Err(sqlstate::of_planner(&error, "").into());
+            }
+            Ok(_) | Err(_) => return Ok(false),
         };
         if !same_types(&stream.schema(), Some(&schema)) {
             return Ok(false);

@@ -1,6 +1,5 @@
 //! The kernel of aggregates that have no other, and of sums that fit no machine word: one state
-//! that slides from window to window if
-//! values can be taken back, else a queue.
+//! that slides from window to window if values can be taken back, else a queue.
 
 use super::queue::Queue;
 use super::{Input, Window};

@@ -1,8 +1,6 @@
 //! Rows without a plan are those that the plan gives, of literals and parameters of all kinds into
 //! columns of all types; and what is refused here is left to it.
 
-use std::time::Duration;
-
 use arrow::compute::concat_batches;
 use asofdb_sql::{Parsed, Statement};
 use futures::TryStreamExt;
@@ -12,7 +10,6 @@ use tokio::runtime::Runtime;
 use super::*;
 use crate::database::{Database, DatabaseOptions};
 use crate::error::Result;
-use crate::historian::CheckpointOptions;
 use crate::parameters::parameter_types;
 use crate::statement::copy::complete;
 
@@ -39,14 +36,7 @@ fn parse(sql: &str) -> Parsed {
 impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = DatabaseOptions {
-            data_dir: folder.path().to_owned(),
-            history: None,
-            online: asofdb_storage::OnlineOptions::Embedded,
-            import_dirs: Vec::new(),
-            memory_limit_bytes: 64 << 20,
-            checkpoint: CheckpointOptions { bytes: 1 << 30, interval: Duration::from_secs(3600) },
-        };
+        let options = DatabaseOptions::of_tests(folder.path());
         let runtime = Runtime::new().unwrap();
         let database = runtime.block_on(async {
             let database = Database::open(options).await.unwrap();
