@@ -38,13 +38,17 @@ const BEGIN_AGAIN: Duration = Duration::from_millis(200);
 ///
 /// Rows below the position of registration come from the source's snapshot, those from there on
 /// arrive by ingest; both are told apart under one lock, so no row is missed or counted twice.
-/// Returns the number of rows that they were filled from: 0 if the online store had them.
+/// Returns the number of rows that they were filled from: 0 if the online store had them, or if the
+/// track is to have none.
 pub async fn backfill(
     database: &Arc<Inner>,
     catalog: &Arc<Catalog>,
     (entity, track): (&str, &Arc<Track>),
 ) -> Result<u64> {
     let program = TrackProgram::compile(track, &database.planning.state(catalog))?;
+    if !track.stream.online {
+        return Ok(0);
+    }
     let live = database
         .writing()?
         .ingest

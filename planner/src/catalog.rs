@@ -93,6 +93,26 @@ impl Entity {
         Arc::new(Schema::new(key.chain(features).collect::<Vec<_>>()))
     }
 
+    /// The part of it that lookups find in online state: without tracks that have none, and features
+    /// that need them.
+    pub fn online_part(&self) -> Entity {
+        let (online, offline): (Vec<_>, Vec<_>) =
+            self.tracks.iter().cloned().partition(|track| track.stream.online);
+        let needs = |feature: &Feature, track: &Track| {
+            let reads = |call| feature.expr.column_refs().iter().any(|c| c.name == call);
+            (0..track.calls.len()).any(|call| reads(track.call_name(call)))
+        };
+        let in_state = |f: &&Arc<Feature>| !offline.iter().any(|track| needs(f, track));
+        Entity {
+            id: self.id,
+            name: self.name.clone(),
+            key: self.key.clone(),
+            definition: self.definition.clone(),
+            features: self.features.iter().filter(in_state).cloned().collect(),
+            tracks: online,
+        }
+    }
+
     /// The feature of this name.
     pub fn feature(&self, name: &str) -> Option<&Arc<Feature>> {
         self.features.iter().find(|f| f.name == name)

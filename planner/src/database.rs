@@ -286,7 +286,7 @@ impl Inner {
     /// Makes the catalog of the server that writes the catalog of this one.
     pub async fn adopt(&self, next: Catalog) -> Result<()> {
         let store = self.timelines.store();
-        for track in next.tracks() {
+        for track in next.tracks().filter(|track| track.stream.online) {
             store.create_space(track.id, Arc::clone(&track.layout)).await?;
         }
         let kept: Vec<u32> = next.tracks().map(|track| track.id).collect();

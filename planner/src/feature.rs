@@ -26,7 +26,7 @@ use calls::CallTaker;
 use resolve::Resolver;
 
 /// The options that a feature takes.
-pub const OPTIONS: &[&str] = &["staleness"];
+pub const OPTIONS: &[&str] = &["staleness", "online"];
 
 /// A definition whose names and types are resolved.
 #[derive(Clone, Debug)]
@@ -111,6 +111,9 @@ pub fn compile(
         return Err(Error::Internal("a definition has one feature".into()));
     };
     match &definition.from {
+        None if definition.options.get("online").is_some() => Err(Error::definition(
+            "a derived feature is online if what it reads is: it has no option \"online\"",
+        )),
         None => compile_derived(feature, entity, state),
         Some(from) => compile_windowed(feature, from, definition, entity, catalog, state),
     }
@@ -185,6 +188,7 @@ fn compile_windowed(
     let keys = key_exprs(entity, &columns, &schema)?;
     let stream = Stream {
         source: source.clone(),
+        online: online(definition)?,
         selection: selection.map(unqualified).transpose()?,
         keys: keys.into_iter().map(unqualified).collect::<Result<_>>()?,
     };
@@ -199,6 +203,15 @@ fn compile_windowed(
         })
         .collect::<Result<_>>()?;
     Ok(Compiled::Windowed { stream, calls, expr })
+}
+
+/// Whether online state is kept of a feature: unless it is declared otherwise.
+fn online(definition: &CreateFeatures) -> Result<bool> {
+    let Some(value) = definition.options.get("online") else { return Ok(true) };
+    value.boolean().ok_or_else(|| Error::Definition {
+        message: format!("online '{}' is neither true nor false", value.text()),
+        hint: Some("For instance WITH (online = false).".into()),
+    })
 }
 
 /// Without `PARTITION BY`, the source's columns that are called like the key's.

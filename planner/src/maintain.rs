@@ -99,6 +99,9 @@ impl Timelines {
     /// Forgets a track and its timelines.
     pub fn remove(&self, track: &Arc<Track>) {
         track.retire();
+        if !track.stream.online {
+            return;
+        }
         if let Some(tracks) = self.live.write().get_mut(&track.stream.source.id) {
             tracks.retain(|live| live.track.id != track.id);
         }
@@ -204,7 +207,7 @@ impl Timelines {
         }
     }
 
-    /// The keys with an event on any of `tracks` at or before `instant`, encoded, in their order.
+    /// The keys with an event on any of `tracks`, which are online, at or before `instant`, encoded, in their order.
     pub async fn known_keys(&self, tracks: &[Arc<Track>], instant: i64) -> Result<Vec<Box<[u8]>>> {
         let mut known = std::collections::BTreeSet::new();
         for track in tracks {

@@ -55,6 +55,8 @@ pub struct Stream {
     pub selection: Option<Expr>,
     /// One for each key column of the entity, of its type.
     pub keys: Vec<Expr>,
+    /// Whether timelines of the events are kept for lookups. If not, lookups read the events.
+    pub online: bool,
 }
 
 impl PartialEq for Stream {
@@ -62,6 +64,7 @@ impl PartialEq for Stream {
         self.source.id == other.source.id
             && self.selection == other.selection
             && self.keys == other.keys
+            && self.online == other.online
     }
 }
 
@@ -194,6 +197,9 @@ pub fn fingerprint(stream: &Stream, calls: &[CallSpec]) -> String {
     (STATE_FORMAT, stream.source.id, optional(&stream.selection), keys).hash(&mut hasher);
     for field in stream.source.schema.fields() {
         (field.name(), field.data_type()).hash(&mut hasher);
+    }
+    if !stream.online {
+        "offline".hash(&mut hasher);
     }
     for call in calls {
         let parts = (optional(&call.argument), optional(&call.filter), call.frame);

@@ -391,17 +391,18 @@ impl Generator {
             true => String::new(),
             false => format!(" WINDOW {}", windows.join(", ")),
         };
+        let options = match self.rng.random_ratio(1, 6) {
+            true => " WITH (online = false)",
+            false => "",
+        };
+        let from = format!("FROM events{selection}{windows}{options}");
         match items.as_slice() {
-            [(sql, name)] => format!(
-                "CREATE FEATURE {name} ON things AS SELECT {sql} FROM events{selection}{windows}"
-            ),
+            [(sql, name)] => format!("CREATE FEATURE {name} ON things AS SELECT {sql} {from}"),
             items => {
                 let items: Vec<_> =
                     items.iter().map(|(sql, name)| format!("{sql} AS {name}")).collect();
                 let items = items.join(", ");
-                format!(
-                    "CREATE FEATURES ON things AS SELECT {items} FROM events{selection}{windows}"
-                )
+                format!("CREATE FEATURES ON things AS SELECT {items} {from}")
             }
         }
     }

@@ -182,6 +182,9 @@ impl Lookup {
         keys: Vec<ArrayRef>,
         instant: Option<i64>,
     ) -> Result<RecordBatch> {
+        if let (Some(instant), false) = (instant, self.reads.iter().all(is_online)) {
+            return Box::pin(self.read_events(encoded, instant)).await;
+        }
         let mut columns = keys;
         for read in &self.reads {
             let values = match instant {
@@ -224,10 +227,16 @@ impl Lookup {
 
     /// The same, computed from the events.
     async fn read_events(&self, keys: &[Box<[u8]>], instant: i64) -> Result<RecordBatch> {
-        let all = self.recompute.features_in_order(&self.entity, keys, instant).await?;
-        let wanted = all.project(&self.projection)?;
+        let wanted = (&self.entity, self.projection.as_slice());
+        let rows = self.recompute.features_in_order(wanted, keys, instant).await?;
+        let width = self.entity.key.len();
+        let mut features = rows.columns().iter().skip(width);
+        let column = |&place: &usize| match place < width {
+            true => Some(rows.column(place)),
+            false => features.next(),
+        };
+        let columns = self.projection.iter().map_while(column).cloned().collect();
         let options = RecordBatchOptions::new().with_row_count(Some(keys.len()));
-        let columns = wanted.columns().to_vec();
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
 
@@ -236,15 +245,7 @@ impl Lookup {
         let KeyAccess::Given(columns) = &self.keys else {
             let known = match instant {
                 None => Vec::new(),
-                Some(instant) => {
-                    match self.timelines.known_keys(&self.entity.tracks, instant).await {
-                        Err(error) if error.is_forgotten() => {
-                            let known = self.recompute.known_keys(&self.entity, instant).await?;
-                            known.into_iter().collect()
-                        }
-                        known => known?,
-                    }
-                }
+                Some(instant) => self.known_keys(instant).await?,
             };
             let columns = decode_keys(&known, &self.entity.key).map_err(DataFusionError::from)?;
             return Ok((known, columns));
@@ -275,6 +276,19 @@ impl Lookup {
         let kept = UInt32Array::from(kept);
         let columns = crossed.iter().map(|c| Ok(take(c, &kept, None)?)).collect::<Result<_>>()?;
         Ok((encoded, columns))
+    }
+}
+
+impl Lookup {
+    async fn known_keys(&self, instant: i64) -> Result<Vec<Box<[u8]>>> {
+        if self.entity.tracks.iter().all(|track| track.stream.online) {
+            match self.timelines.known_keys(&self.entity.tracks, instant).await {
+                Err(error) if error.is_forgotten() => {}
+                known => return Ok(known?),
+            }
+        }
+        let known = self.recompute.known_keys(&self.entity, instant).await?;
+        Ok(known.into_iter().collect())
     }
 }
 
@@ -320,6 +334,10 @@ fn reads(entity: &Entity, names: &HashSet<String>) -> Vec<TrackRead> {
     reads.filter(|read| !read.calls.is_empty()).collect()
 }
 
+fn is_online(read: &TrackRead) -> bool {
+    read.track.stream.online
+}
+
 /// The value, as an array of one, of an expression without columns.
 fn evaluate_constant(expr: &Arc<dyn PhysicalExpr>) -> Result<ArrayRef> {
     static ROW: LazyLock<RecordBatch> =
@@ -357,7 +375,11 @@ impl DisplayAs for OnlineLookupExec {
             self.lookup.entity.name,
             self.lookup.as_of,
             self.lookup.reads.len()
-        )
+        )?;
+        match self.lookup.reads.iter().all(is_online) {
+            true => Ok(()),
+            false => write!(f, ", computed from events"),
+        }
     }
 }
 

@@ -104,8 +104,14 @@ async fn entities(database: &Database, catalog: &Catalog) -> Result<Vec<ArrayRef
     };
     let mut keys = Vec::new();
     for entity in &entities {
-        let known = database.inner.timelines.known_keys(&entity.tracks, i64::MAX).await?;
-        keys.push(Some(known.len() as i64));
+        // Without online state only a scan of the events would tell.
+        keys.push(match entity.tracks.iter().all(|track| track.stream.online) {
+            false => None,
+            true => {
+                let timelines = &database.inner.timelines;
+                Some(timelines.known_keys(&entity.tracks, i64::MAX).await?.len() as i64)
+            }
+        });
     }
     Ok(vec![
         text(entities.iter().map(|e| Some(e.name.clone()))),

@@ -1,5 +1,5 @@
 //! `VERIFY FEATURES`: recomputes an entity's features from its events and reports every value of
-//! the online state that is not the same, bit for bit.
+//! the online state that is not the same, bit for bit. Features without online state are left out.
 //!
 //! 1. The keys: all that the events or the online state have, or a sample of them.
 //! 2. They are joined point-in-time with the entity, as of the statement's now, as in training.
@@ -43,7 +43,7 @@ pub fn schema() -> SchemaRef {
 pub async fn run(database: &Database, verify: &VerifyFeatures) -> Result<Outcome> {
     let inner = &database.inner;
     let catalog = inner.catalog();
-    let entity = Arc::clone(catalog.entity(&fold(&verify.entity))?);
+    let entity = Arc::new(catalog.entity(&fold(&verify.entity))?.online_part());
     let state = inner.planning.state(&catalog);
     let instant = inner.planning.now_micros();
     let verifier = Arc::new(Verifier { database: database.clone(), entity, state, instant });
@@ -85,7 +85,8 @@ impl Verifier {
 
     /// The keys and, from the events, the features of each.
     async fn recompute(&self, keys: Vec<Box<[u8]>>) -> Result<SendableRecordBatchStream> {
-        self.engine().features(&self.entity, &keys, self.instant).await
+        let all: Vec<usize> = (0..self.entity.schema().fields().len()).collect();
+        self.engine().features((&self.entity, &all), &keys, self.instant).await
     }
 
     /// What differs in a batch of recomputed rows, as rows of the answer.
