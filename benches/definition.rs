@@ -19,6 +19,9 @@ pub const WINDOWS: [Window; 5] = [
 /// Windows over which merchants are counted, too.
 const DISTINCT_WINDOWS: [&str; 2] = ["7d", "30d"];
 
+/// The option of features that are trained on alone.
+const OFFLINE: &str = " WITH (online = false)";
+
 const COLUMNS: &str =
     "user_id BIGINT, merchant_id BIGINT, amount DOUBLE PRECISION, category TEXT, ts TIMESTAMPTZ";
 
@@ -75,7 +78,7 @@ pub fn create_windowed() -> String {
     )
 }
 
-/// AsofDB: the entity with all 34 features.
+/// AsofDB: the entity with all 34 features, for training alone.
 pub fn create_all() -> String {
     let mut features = windowed(|w| format!("OVER w{}", w.name));
     features.push("last_value(category) AS last_category".to_owned());
@@ -83,7 +86,7 @@ pub fn create_all() -> String {
     features.extend(
         DISTINCT_WINDOWS.map(|w| format!("count(DISTINCT merchant_id) OVER w{w} AS merchants_{w}")),
     );
-    format!("CREATE ENTITY users (user_id BIGINT); {}", create_features(&features))
+    format!("CREATE ENTITY users (user_id BIGINT); {}{OFFLINE}", create_features(&features))
 }
 
 /// AsofDB: the entity with seven features: a sum over each window, sum and count of all events.
@@ -209,10 +212,11 @@ pub fn grown_names(count: usize) -> Vec<String> {
     (0..count).map(|i| format!("f{i}")).collect()
 }
 
-/// AsofDB: the entity with so many features.
+/// AsofDB: the entity with so many features, for training alone.
 pub fn create_grown(count: usize) -> String {
     let (features, windows) = grown(count);
-    format!("CREATE ENTITY users (user_id BIGINT); {}", create_features_over(&features, windows))
+    let create = create_features_over(&features, windows);
+    format!("CREATE ENTITY users (user_id BIGINT); {create}{OFFLINE}")
 }
 
 /// DuckDB: the training set of [`create_grown`].
@@ -272,12 +276,13 @@ fn profile_columns() -> String {
     PROFILE.map(|name| format!("{name} DOUBLE PRECISION")).join(", ")
 }
 
-/// AsofDB: profiles as a source whose latest values are features.
-pub fn create_profiles(options: &str) -> String {
+/// AsofDB: profiles as a source whose latest values are features, online or for training alone.
+pub fn create_profiles(options: &str, online: bool) -> String {
+    let offline = if online { "" } else { OFFLINE };
     format!(
         "CREATE SOURCE profile_events (user_id BIGINT, {}, ts TIMESTAMPTZ) EVENT TIME ts{options}; \
          CREATE ENTITY profiles (user_id BIGINT); \
-         CREATE FEATURES ON profiles AS SELECT {} FROM profile_events",
+         CREATE FEATURES ON profiles AS SELECT {} FROM profile_events{offline}",
         profile_columns(),
         PROFILE.join(", ")
     )

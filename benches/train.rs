@@ -178,7 +178,7 @@ impl Server {
         let start = Instant::now();
         let source = match task {
             Task::Latest => {
-                client.batch_execute(&definition::create_profiles(&options)).await?;
+                client.batch_execute(&definition::create_profiles(&options, false)).await?;
                 "profile_events"
             }
             _ => {

@@ -163,7 +163,7 @@ async fn fill_asofdb(client: &Client, folder: &Path, profiles: &Profiles) -> Res
     let sql = [
         definition::create_events(""),
         definition::create_windowed(),
-        definition::create_profiles(""),
+        definition::create_profiles("", true),
     ];
     client.batch_execute(&sql.join("; ")).await?;
     let file = folder.join("events.parquet");

@@ -1,8 +1,9 @@
 //! The order of rows whose sort columns are integers, by words.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::{SortColumn, SortOptions, concat, lexsort_to_indices};
 use arrow::datatypes::{
     ArrowNativeType, ArrowPrimitiveType, DataType, Date32Type, Int16Type, Int32Type, Int64Type,
@@ -26,19 +27,28 @@ pub fn packs(data_type: &DataType) -> bool {
 /// Where a row lies: batch and row.
 pub type Place = (usize, usize);
 
-/// The places of the rows in their order.
+/// The rows in their order.
 pub enum Order {
-    /// The place is in the lowest bits of each word.
-    Words { words: Vec<u128>, row_bits: u32, place_bits: u32 },
-    /// Of rows whose numbers are too long for a word.
+    /// Their words.
+    Words(Words),
+    /// The places of rows whose numbers are too long for a word.
     Places(Vec<Place>),
+}
+
+/// Sorted words: of each row the numbers by which it is sorted, and its place in the lowest bits.
+pub struct Words {
+    words: Vec<u128>,
+    row_bits: u32,
+    place_bits: u32,
+    /// Each column, and how many bits are below its numbers.
+    columns: Vec<(Packing, u32)>,
 }
 
 impl Order {
     /// The number of rows.
     pub fn len(&self) -> usize {
         match self {
-            Order::Words { words, .. } => words.len(),
+            Order::Words(words) => words.words.len(),
             Order::Places(places) => places.len(),
         }
     }
@@ -47,7 +57,7 @@ impl Order {
     pub fn places(&self, rows: Range<usize>) -> Vec<Place> {
         match self {
             Order::Places(places) => places[rows].to_vec(),
-            Order::Words { words, row_bits, place_bits } => {
+            Order::Words(Words { words, row_bits, place_bits, .. }) => {
                 let place = |word: &u128| {
                     let place = *word as u64 & ((1 << place_bits) - 1);
                     ((place >> row_bits) as usize, (place & ((1 << row_bits) - 1)) as usize)
@@ -56,6 +66,33 @@ impl Order {
             }
         }
     }
+}
+
+impl Words {
+    /// The values of the `index`th column, of `data_type`, in some rows.
+    pub fn column(&self, index: usize, rows: Range<usize>, data_type: &DataType) -> ArrayRef {
+        let (packing, shift) = &self.columns[index];
+        let numbers = self.words[rows].iter().map(|word| packing.number(*word, *shift));
+        match data_type {
+            DataType::Int16 => array_of::<Int16Type>(numbers, |n| unsigned(n) as i16),
+            DataType::Int32 => array_of::<Int32Type>(numbers, |n| unsigned(n) as i32),
+            DataType::Date32 => array_of::<Date32Type>(numbers, |n| unsigned(n) as i32),
+            DataType::UInt64 => array_of::<UInt64Type>(numbers, |n| n),
+            DataType::Timestamp(_, zone) => {
+                let times: PrimitiveArray<TimestampMicrosecondType> =
+                    numbers.map(|number| number.map(unsigned)).collect();
+                Arc::new(times.with_timezone_opt(zone.clone()))
+            }
+            _ => array_of::<Int64Type>(numbers, unsigned),
+        }
+    }
+}
+
+fn array_of<T: ArrowPrimitiveType>(
+    numbers: impl Iterator<Item = Option<u64>>,
+    value: impl Fn(u64) -> T::Native,
+) -> ArrayRef {
+    Arc::new(numbers.map(|number| number.map(&value)).collect::<PrimitiveArray<T>>())
 }
 
 /// The order of the rows of batches, ascending and NULLs first. Of each batch the columns are given
@@ -73,7 +110,7 @@ pub fn order(batches: &[Vec<ArrayRef>]) -> Result<Order, ArrowError> {
     if bits > u128::BITS || place_bits > 63 {
         return by_comparing(batches).map(Order::Places);
     }
-    let mut words = Vec::with_capacity(rows);
+    let mut words: Vec<u128> = Vec::with_capacity(rows);
     for (batch, columns_of_batch) in batches.iter().enumerate() {
         let from = words.len();
         let len = columns_of_batch.first().map_or(0, |column| column.len());
@@ -87,7 +124,13 @@ pub fn order(batches: &[Vec<ArrayRef>]) -> Result<Order, ArrowError> {
         }
     }
     words.sort_unstable();
-    Ok(Order::Words { words, row_bits, place_bits })
+    let mut below = bits;
+    let placed = columns.into_iter().map(|packing| {
+        below -= packing.bits;
+        (packing, below)
+    });
+    let columns = placed.collect();
+    Ok(Order::Words(Words { words, row_bits, place_bits, columns }))
 }
 
 /// The bits of the numbers up to `most`.
@@ -117,11 +160,21 @@ impl Packing {
             });
         }
         match most.checked_sub(least) {
-            None => Packing { least: 0, offset: 0, bits: 0 },
+            None => Packing { least: 0, offset: 1, bits: 0 },
             // All bits are taken, and there is none left for NULL.
             Some(u64::MAX) => Packing { least, offset, bits: u128::BITS },
             Some(range) => Packing { least, offset, bits: bits_of(range + offset) },
         }
+    }
+
+    /// The value, as a number, in a word that has `shift` bits below it; `None` if it is NULL.
+    #[inline]
+    fn number(&self, word: u128, shift: u32) -> Option<u64> {
+        let packed = match self.bits {
+            0 => 0,
+            bits => (word >> shift) as u64 & (u64::MAX >> (u64::BITS - bits)),
+        };
+        Some(packed.checked_sub(self.offset)? + self.least)
     }
 
     /// Appends the numbers of the values to the words' lower ends.
@@ -133,10 +186,20 @@ impl Packing {
     }
 }
 
+const SIGN: u64 = 1 << 63;
+
+/// The number of a value.
+fn signed(value: i64) -> u64 {
+    value as u64 ^ SIGN
+}
+
+/// The value of a number.
+fn unsigned(number: u64) -> i64 {
+    (number ^ SIGN) as i64
+}
+
 /// The values of an array as numbers in their order; NULLs are `None`.
 fn each(array: &dyn Array, take: impl FnMut(usize, Option<u64>)) {
-    const SIGN: u64 = 1 << 63;
-    let signed = |value: i64| value as u64 ^ SIGN;
     match array.data_type() {
         DataType::Int16 => each_of::<Int16Type>(array, |v| signed(v.into()), take),
         DataType::Int32 => each_of::<Int32Type>(array, |v| signed(v.into()), take),
@@ -186,8 +249,6 @@ fn by_comparing(batches: &[Vec<ArrayRef>]) -> Result<Vec<Place>, ArrowError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{Int64Array, UInt64Array};
 
     use super::*;
@@ -205,7 +266,17 @@ mod tests {
             .collect();
         let order = order(&batches).unwrap();
         let places = order.places(0..order.len());
-        places.into_iter().map(|(batch, row)| rows[batch * 3 + row]).collect()
+        let found: Vec<Row> =
+            places.into_iter().map(|(batch, row)| rows[batch * 3 + row]).collect();
+        if let Order::Words(words) = &order {
+            let first = words.column(0, 1..rows.len(), &DataType::Int64);
+            let second = words.column(1, 1..rows.len(), &DataType::UInt64);
+            let first = first.as_primitive::<Int64Type>().iter();
+            let second = second.as_primitive::<UInt64Type>().iter();
+            let unpacked: Vec<Row> = first.zip(second.map(Option::unwrap)).collect();
+            assert_eq!(unpacked, found[1..]);
+        }
+        found
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! One partition of the sort at work.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::interleave_record_batch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::interleave;
+use arrow::datatypes::{FieldRef, SchemaRef};
+use datafusion::common::internal_err;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::LexOrdering;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::SpillManager;
 use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, SpillMetrics};
@@ -124,13 +127,34 @@ impl Sorter {
         let row_bytes = (self.held.size() / order.len().max(1)).max(1);
         let rows = (BATCH_BYTES / row_bytes).clamp(1, self.batch_rows);
         let batches = std::mem::take(&mut self.batches);
-        Ok(Sorted { batches, order, at: 0, rows, _reservation: None })
+        let columns = (0..self.schema.fields().len())
+            .map(|column| match (&order, self.place_in_words(column)) {
+                (Order::Words(_), Some(place)) => SortedColumn::InWords(place),
+                _ => {
+                    let parts = batches.iter().map(|batch| Arc::clone(batch.column(column)));
+                    SortedColumn::Parts(parts.collect())
+                }
+            })
+            .collect();
+        drop(batches);
+        let schema = Arc::clone(&self.schema);
+        let sorted = Sorted { schema, columns, order, at: 0, rows, reservation: None };
+        self.held.try_resize(sorted.memory_bytes())?;
+        Ok(sorted)
+    }
+
+    /// Which of the columns that rows are sorted by a column is.
+    fn place_in_words(&self, column: usize) -> Option<usize> {
+        let is_column = |by: &PhysicalSortExpr| {
+            by.expr.downcast_ref::<Column>().is_some_and(|found| found.index() == column)
+        };
+        self.by.iter().position(is_column)
     }
 
     fn finish(mut self) -> Result<SendableRecordBatchStream> {
         if self.spilled.is_empty() {
             let mut sorted = self.sort()?;
-            sorted._reservation = Some(self.held.take());
+            sorted.reservation = Some(self.held.take());
             let metrics = self.metrics;
             let rows = sorted.inspect(move |batch| {
                 metrics.record_output(batch.as_ref().map_or(0, RecordBatch::num_rows));
@@ -153,14 +177,50 @@ impl Sorter {
     }
 }
 
-/// Rows that are copied in their order, some at a time.
+/// Rows that are put in their order, some at a time.
 struct Sorted {
-    batches: Vec<RecordBatch>,
+    schema: SchemaRef,
+    columns: Vec<SortedColumn>,
     order: Order,
     at: usize,
     rows: usize,
     /// The memory is taken until all rows were given.
-    _reservation: Option<MemoryReservation>,
+    reservation: Option<MemoryReservation>,
+}
+
+/// Where the values of a column are.
+enum SortedColumn {
+    /// In the words: the place among the columns that rows are sorted by.
+    InWords(usize),
+    /// In the batches that the rows' places are in.
+    Parts(Vec<ArrayRef>),
+}
+
+impl Sorted {
+    fn memory_bytes(&self) -> usize {
+        let parts = self.columns.iter().flat_map(|column| match column {
+            SortedColumn::InWords(_) => [].as_slice(),
+            SortedColumn::Parts(parts) => parts,
+        });
+        let parts: usize = parts.map(|part| part.get_array_memory_size()).sum();
+        parts + self.order.len() * ORDER_BYTES
+    }
+
+    fn batch(&self, rows: Range<usize>) -> Result<RecordBatch> {
+        let places = self.order.places(rows.clone());
+        let column = |(column, field): (&SortedColumn, &FieldRef)| match (column, &self.order) {
+            (SortedColumn::InWords(place), Order::Words(words)) => {
+                Ok(words.column(*place, rows.clone(), field.data_type()))
+            }
+            (SortedColumn::InWords(_), Order::Places(_)) => internal_err!("there are no words"),
+            (SortedColumn::Parts(parts), _) => {
+                let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+                Ok(interleave(&parts, &places)?)
+            }
+        };
+        let columns = self.columns.iter().zip(self.schema.fields()).map(column);
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<_>>()?)?)
+    }
 }
 
 impl Iterator for Sorted {
@@ -169,10 +229,10 @@ impl Iterator for Sorted {
     fn next(&mut self) -> Option<Self::Item> {
         let rows = self.at..self.order.len().min(self.at + self.rows);
         if rows.is_empty() {
+            self.reservation = None;
             return None;
         }
         self.at = rows.end;
-        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        Some(interleave_record_batch(&batches, &self.order.places(rows)).map_err(Into::into))
+        Some(self.batch(rows))
     }
 }
