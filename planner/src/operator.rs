@@ -3,6 +3,7 @@
 pub mod as_of_join;
 mod as_of_stream;
 mod key_sort;
+mod late_columns;
 pub mod online_lookup;
 
 use std::sync::Arc;

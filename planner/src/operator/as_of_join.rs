@@ -29,6 +29,8 @@ use datafusion::physical_plan::{
 };
 
 use super::as_of_stream::{AsOfStream, StreamParts};
+use super::key_sort::KeySortExec;
+use super::late_columns::LateColumns;
 use crate::track::{EVENT_POSITION, EVENT_TIME, Track, event_key_name};
 
 /// Keys and instants sort ascending, NULLs first.
@@ -44,6 +46,7 @@ pub struct AsOfJoinExec {
     track: Arc<Track>,
     calls: Vec<usize>,
     layout: Arc<Layout>,
+    late: Option<Arc<LateColumns>>,
     event_order: LexOrdering,
     spine_order: LexOrdering,
     schema: SchemaRef,
@@ -60,6 +63,7 @@ impl AsOfJoinExec {
         (track, calls): (Arc<Track>, Vec<usize>),
     ) -> Result<Self> {
         let (layout, _) = track.restricted(&calls).map_err(DataFusionError::from)?;
+        let late = LateColumns::of(&layout, keys.len() + 2)?.map(Arc::new);
         let schema = output_schema(&spine, &track, &calls);
         let sort = |expr: &Arc<dyn PhysicalExpr>| PhysicalSortExpr::new(Arc::clone(expr), ORDER);
         let mut order: Vec<_> = keys.iter().map(sort).collect();
@@ -91,6 +95,7 @@ impl AsOfJoinExec {
             track,
             calls,
             layout: Arc::new(layout),
+            late,
             event_order,
             spine_order,
             schema,
@@ -196,10 +201,17 @@ impl ExecutionPlan for AsOfJoinExec {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let spine = self.spine.execute(partition, Arc::clone(&context))?;
-        let events = self.events.execute(partition, Arc::clone(&context))?;
+        let (events, late) = match (self.events.downcast_ref::<KeySortExec>(), &self.late) {
+            (Some(sort), Some(late)) => {
+                let rows = sort.rows(partition, &late.columns, Arc::clone(&context))?;
+                (rows.stream, Some((Arc::clone(late), rows.late)))
+            }
+            _ => (self.events.execute(partition, Arc::clone(&context))?, None),
+        };
         AsOfStream::start(StreamParts {
             spine,
             events,
+            late,
             keys: self.keys.clone(),
             as_of: Arc::clone(&self.as_of),
             layout: Arc::clone(&self.layout),

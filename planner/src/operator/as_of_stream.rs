@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, DynComparator, RecordBatch, make_comparator};
 use arrow::compute::concat_batches;
@@ -18,6 +18,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 
 use super::as_of_join::ORDER;
+use super::key_sort::Parts;
+use super::late_columns::LateColumns;
 use crate::error::Error;
 use crate::track::{EVENT_POSITION, EVENT_TIME, events};
 
@@ -25,6 +27,8 @@ use crate::track::{EVENT_POSITION, EVENT_TIME, events};
 pub struct StreamParts {
     pub spine: SendableRecordBatchStream,
     pub events: SendableRecordBatchStream,
+    /// The columns that the events lack if, with their first batch, there is where to fetch them.
+    pub late: Option<(Arc<LateColumns>, Arc<OnceLock<Arc<Parts>>>)>,
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
     pub as_of: Arc<dyn PhysicalExpr>,
     pub layout: Arc<Layout>,
@@ -37,6 +41,7 @@ pub struct StreamParts {
 pub struct AsOfStream {
     events: SendableRecordBatchStream,
     events_done: bool,
+    late: Option<(Arc<LateColumns>, Arc<OnceLock<Arc<Parts>>>)>,
     /// Events read and still needed, ordered by key, time and position.
     buffer: Vec<RecordBatch>,
     keys: Vec<Arc<dyn PhysicalExpr>>,
@@ -55,6 +60,7 @@ impl AsOfStream {
         let state = AsOfStream {
             events: parts.events,
             events_done: false,
+            late: parts.late,
             buffer: Vec::new(),
             keys: parts.keys,
             as_of: parts.as_of,
@@ -124,7 +130,11 @@ impl AsOfStream {
         instants: &ArrayRef,
     ) -> Result<RecordBatch> {
         fail::fail_point!("join::sweep");
-        let run = concat_batches(&self.events.schema(), &self.buffer)?;
+        let (run, late) = match self.buffer.first() {
+            None => (RecordBatch::new_empty(self.events.schema()), None),
+            Some(first) => (concat_batches(&first.schema(), &self.buffer)?, self.late()),
+        };
+        let layout = late.as_ref().map_or(&*self.layout, |(late, _)| &late.layout);
         let instants = instants.as_primitive::<TimestampMicrosecondType>();
         let order = KeyOrder::of(keys, &run.columns()[..keys.len()])?;
         let mut groups = KeyGroups { order, events: run.num_rows(), at: 0..0 };
@@ -135,9 +145,13 @@ impl AsOfStream {
             })
             .collect();
         let events = run_events(&run, self.keys.len())?;
-        let values = sweep(&self.layout, &self.calls, &events, &rows).map_err(Error::Aggregate)?;
-        if let Some(last) = rows.iter().rfind(|r| r.instant.is_some()) {
-            let from = retained_from(&self.layout, &self.calls, &events, last);
+        let mut values = sweep(layout, &self.calls, &events, &rows).map_err(Error::Aggregate)?;
+        let last = rows.iter().rfind(|row| row.instant.is_some());
+        let retained = last.map(|last| retained_from(layout, &self.calls, &events, last));
+        if let Some((late, parts)) = &late {
+            values = late.fetch(parts, values)?;
+        }
+        if let Some(from) = retained {
             self.retain(run, from)?;
         }
         let mut columns = spine.columns().to_vec();
@@ -146,6 +160,12 @@ impl AsOfStream {
             return internal_err!("one column for each call");
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+
+    /// The columns that the events lack, and where to fetch them.
+    fn late(&self) -> Option<(Arc<LateColumns>, Arc<Parts>)> {
+        let (late, parts) = self.late.as_ref()?;
+        Some((Arc::clone(late), Arc::clone(parts.get()?)))
     }
 
     /// Keeps the events from `from` on.

@@ -1,36 +1,69 @@
-//! The sort below the point-in-time join.
+//! The sort below the point-in-time join, and the distribution of rows by key below that.
 //!
 //! What is sorted by are integers: keys, instants, positions. So rows are not compared: the numbers
 //! of a row by which it is sorted and where it lies are packed into one word (`packed`), the words
-//! are sorted, and rows are copied once, in their order. What does not fit into memory is sorted in
-//! parts, which are spilled and merged by DataFusion.
+//! of each partition are sorted, and rows are copied once, in their order (`sorted`); columns that the
+//! join reads of few rows are not copied at all, it fetches those. What does not fit into memory is
+//! sorted in parts, which are spilled and merged by DataFusion (`gather`).
 
+mod gather;
 mod packed;
-mod sorter;
+mod sorted;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
+use datafusion::physical_plan::coop::cooperative;
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties,
-    PlanProperties, ReplaceChildrenOptions,
+    Partitioning, PlanProperties, ReplaceChildrenOptions,
 };
+use futures::future::{BoxFuture, Shared};
+use futures::{FutureExt, TryFutureExt, TryStreamExt, stream};
+use parking_lot::Mutex;
 
 use super::as_of_join::AsOfJoinExec;
-use sorter::Sorter;
+use gather::{Gathering, Rows};
+pub use sorted::Parts;
+use sorted::{Sorted, batch_rows};
 
-/// Sorts each partition of its input, as the [`SortExec`] that it stands for.
+/// Sorts each partition of its input, as the [`SortExec`] that it stands for; if that has its rows
+/// from a [`RepartitionExec`] by hash, for that, too.
 #[derive(Debug)]
 pub struct KeySortExec {
     sort: SortExec,
+    /// What the rows come from.
+    input: Arc<dyn ExecutionPlan>,
+    /// By what they are told which partition they go to, unless they are in it.
+    keys: Option<Vec<Arc<dyn PhysicalExpr>>>,
+    /// The rows for all partitions, when one was asked for.
+    gathered: Mutex<Option<Gathered>>,
     metrics: ExecutionPlanMetricsSet,
+}
+
+/// Rows that are gathered when somebody waits for them.
+type Gathered = Shared<BoxFuture<'static, Result<Arc<Rows>, Arc<DataFusionError>>>>;
+
+/// The rows of a partition.
+pub struct PartitionRows {
+    /// In their order; without the columns that are `late`, if those are there.
+    pub stream: SendableRecordBatchStream,
+    /// Where to fetch them by the number in the last column of the stream; known with its first
+    /// batch. None if all columns are in the stream.
+    pub late: Arc<OnceLock<Arc<Parts>>>,
 }
 
 /// Puts this sort in the place of DataFusion's below joins, where it can be.
@@ -66,13 +99,131 @@ impl KeySortExec {
                 .expr()
                 .iter()
                 .all(|by| by.options == super::as_of_join::ORDER && packs(&by.expr));
-        sorts.then(|| KeySortExec { sort: sort.clone(), metrics: ExecutionPlanMetricsSet::new() })
+        sorts.then(|| KeySortExec::over(sort.clone()))
+    }
+
+    fn over(sort: SortExec) -> Self {
+        let by_hash = sort.input().downcast_ref::<RepartitionExec>();
+        let (input, keys) = match by_hash.map(|by_hash| (by_hash, by_hash.partitioning())) {
+            Some((by_hash, Partitioning::Hash(keys, _))) if !by_hash.preserve_order() => {
+                (Arc::clone(by_hash.input()), Some(keys.clone()))
+            }
+            _ => (Arc::clone(sort.input()), None),
+        };
+        let metrics = ExecutionPlanMetricsSet::new();
+        KeySortExec { sort, input, keys, gathered: Mutex::default(), metrics }
+    }
+
+    /// The rows of a partition, without the columns in `late` if they can be fetched.
+    pub fn rows(
+        &self,
+        partition: usize,
+        late: &[usize],
+        context: Arc<TaskContext>,
+    ) -> Result<PartitionRows> {
+        let gathered = self.gathered(partition, &context)?;
+        let partition = if self.keys.is_some() { partition } else { 0 };
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let fetched_from = Arc::<OnceLock<Arc<Parts>>>::default();
+        let (late, by) = (late.to_vec(), self.sort.expr().clone());
+        let (schema, parts) = (self.schema(), Arc::clone(&fetched_from));
+        let rows = async move {
+            let rows = gathered.await.map_err(DataFusionError::Shared)?;
+            sorted(&rows, partition, (&late, &parts), (by, schema, metrics, context))
+        };
+        let rows = stream::once(rows).try_flatten();
+        let stream = Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows));
+        Ok(PartitionRows { stream, late: fetched_from })
+    }
+
+    /// The rows of all partitions, or of one if they are in it.
+    fn gathered(&self, partition: usize, context: &Arc<TaskContext>) -> Result<Gathered> {
+        let mut known = self.gathered.lock();
+        if let (Some(gathered), true) = (known.as_ref(), self.keys.is_some()) {
+            return Ok(gathered.clone());
+        }
+        let (inputs, partitions) = match &self.keys {
+            Some(_) => (
+                0..self.input.output_partitioning().partition_count(),
+                self.sort.input().output_partitioning().partition_count(),
+            ),
+            None => (partition..partition + 1, 1),
+        };
+        let inputs = inputs
+            .map(|input| self.input.execute(input, Arc::clone(context)))
+            .collect::<Result<Vec<_>>>()?;
+        let gathering = Gathering {
+            by: self.sort.expr().clone(),
+            schema: self.schema(),
+            keys: self.keys.clone().unwrap_or_default(),
+            partitions,
+            metrics: self.metrics.clone(),
+            context: Arc::clone(context),
+        };
+        let gathered = gathering.run(inputs).map_ok(Arc::new).map_err(Arc::new).boxed().shared();
+        if self.keys.is_some() {
+            *known = Some(gathered.clone());
+        }
+        Ok(gathered)
+    }
+}
+
+/// The rows of a partition in their order.
+fn sorted(
+    rows: &Rows,
+    partition: usize,
+    (late, parts): (&[usize], &OnceLock<Arc<Parts>>),
+    (by, schema, metrics, context): (LexOrdering, SchemaRef, BaselineMetrics, Arc<TaskContext>),
+) -> Result<SendableRecordBatchStream> {
+    match rows {
+        Rows::Held(held) => {
+            let memory = Arc::clone(&held.memory);
+            let Some(keys) = held.keys.lock()[partition].take() else {
+                return internal_err!("the rows of a partition are given once");
+            };
+            let rows = batch_rows(memory.size(), keys.rows(), &context);
+            let order = {
+                let _timer = metrics.elapsed_compute().timer();
+                keys.order(partition)?
+            };
+            drop(keys);
+            let sorted = Sorted::new(&held.parts, order, rows, late);
+            if !late.is_empty() {
+                parts.get_or_init(|| Arc::clone(&held.parts));
+            }
+            let schema = sorted.schema();
+            let rows = sorted.inspect(move |batch| {
+                // The memory is taken until all rows were given.
+                let _ = &memory;
+                metrics.record_output(batch.as_ref().map_or(0, RecordBatch::num_rows));
+            });
+            let rows = RecordBatchStreamAdapter::new(schema, stream::iter(rows));
+            Ok(Box::pin(cooperative(rows)))
+        }
+        Rows::Spilled { runs, spills } => {
+            let options = &context.session_config().options().execution;
+            let merging = MemoryConsumer::new("KeySortMerge").register(context.memory_pool());
+            merging.try_resize(options.sort_spill_reservation_bytes)?;
+            StreamingMergeBuilder::new()
+                .with_sorted_spill_files(std::mem::take(&mut *runs[partition].lock()))
+                .with_spill_manager(spills.clone())
+                .with_schema(schema)
+                .with_expressions(&by)
+                .with_metrics(metrics)
+                .with_batch_size(context.session_config().batch_size())
+                .with_reservation(merging)
+                .build()
+        }
     }
 }
 
 impl DisplayAs for KeySortExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "KeySortExec: expr=[{}]", self.sort.expr())
+        write!(f, "KeySortExec: expr=[{}]", self.sort.expr())?;
+        match &self.keys {
+            None => Ok(()),
+            Some(_) => write!(f, ", partitioning={}", self.sort.input().output_partitioning()),
+        }
     }
 }
 
@@ -90,7 +241,7 @@ impl ExecutionPlan for KeySortExec {
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![self.sort.input()]
+        vec![&self.input]
     }
 
     fn apply_expressions(
@@ -104,12 +255,17 @@ impl ExecutionPlan for KeySortExec {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let sort = Arc::new(self.sort.clone()).replace_children(children, recompute())?;
+        let [input] = children.as_slice() else { return internal_err!("a sort has one input") };
+        let input = match &self.keys {
+            None => Arc::clone(input),
+            Some(_) => {
+                let partitioning = self.sort.input().output_partitioning().clone();
+                Arc::new(RepartitionExec::try_new(Arc::clone(input), partitioning)?)
+            }
+        };
+        let sort = Arc::new(self.sort.clone()).replace_children(vec![input], recompute())?;
         match sort.downcast_ref::<SortExec>() {
-            Some(sort) => Ok(Arc::new(KeySortExec {
-                sort: sort.clone(),
-                metrics: ExecutionPlanMetricsSet::new(),
-            })),
+            Some(sort) => Ok(Arc::new(KeySortExec::over(sort.clone()))),
             None => internal_err!("a sort is one"),
         }
     }
@@ -119,9 +275,7 @@ impl ExecutionPlan for KeySortExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let input = self.sort.input().execute(partition, Arc::clone(&context))?;
-        let order = self.sort.expr().clone();
-        Ok(Sorter::new(order, input.schema(), (&self.metrics, partition), &context).run(input))
+        Ok(self.rows(partition, &[], context)?.stream)
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

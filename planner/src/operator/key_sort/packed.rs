@@ -38,10 +38,15 @@ pub enum Order {
 /// Sorted words: of each row the numbers by which it is sorted, and its place in the lowest bits.
 pub struct Words {
     words: Vec<u128>,
-    row_bits: u32,
-    place_bits: u32,
+    packed: Arc<Packed>,
+}
+
+/// How the numbers of rows are packed into words.
+pub struct Packed {
     /// Each column, and how many bits are below its numbers.
     columns: Vec<(Packing, u32)>,
+    row_bits: u32,
+    place_bits: u32,
 }
 
 impl Order {
@@ -57,12 +62,13 @@ impl Order {
     pub fn places(&self, rows: Range<usize>) -> Vec<Place> {
         match self {
             Order::Places(places) => places[rows].to_vec(),
-            Order::Words(Words { words, row_bits, place_bits, .. }) => {
+            Order::Words(words) => {
+                let Packed { row_bits, place_bits, .. } = *words.packed;
                 let place = |word: &u128| {
                     let place = *word as u64 & ((1 << place_bits) - 1);
                     ((place >> row_bits) as usize, (place & ((1 << row_bits) - 1)) as usize)
                 };
-                words[rows].iter().map(place).collect()
+                words.words[rows].iter().map(place).collect()
             }
         }
     }
@@ -71,7 +77,7 @@ impl Order {
 impl Words {
     /// The values of the `index`th column, of `data_type`, in some rows.
     pub fn column(&self, index: usize, rows: Range<usize>, data_type: &DataType) -> ArrayRef {
-        let (packing, shift) = &self.columns[index];
+        let (packing, shift) = &self.packed.columns[index];
         let numbers = self.words[rows].iter().map(|word| packing.number(*word, *shift));
         match data_type {
             DataType::Int16 => array_of::<Int16Type>(numbers, |n| unsigned(n) as i16),
@@ -95,42 +101,60 @@ fn array_of<T: ArrowPrimitiveType>(
     Arc::new(numbers.map(|number| number.map(&value)).collect::<PrimitiveArray<T>>())
 }
 
-/// The order of the rows of batches, ascending and NULLs first. Of each batch the columns are given
-/// by which rows are sorted, of types that are packed; every batch has a row.
-pub fn order(batches: &[Vec<ArrayRef>]) -> Result<Order, ArrowError> {
-    let lens = batches.iter().map(|columns| columns.first().map_or(0, |column| column.len()));
-    let rows = lens.clone().sum();
-    let row_bits = bits_of(lens.max().unwrap_or(0) as u64);
-    let place_bits = row_bits + bits_of(batches.len() as u64);
-    let width = batches.first().map_or(0, Vec::len);
-    let columns: Vec<Packing> = (0..width)
-        .map(|index| Packing::of(batches.iter().map(|columns| columns[index].as_ref())))
-        .collect();
-    let bits = columns.iter().map(|column| column.bits).sum::<u32>() + place_bits;
-    if bits > u128::BITS || place_bits > 63 {
-        return by_comparing(batches).map(Order::Places);
-    }
-    let mut words: Vec<u128> = Vec::with_capacity(rows);
-    for (batch, columns_of_batch) in batches.iter().enumerate() {
-        let from = words.len();
-        let len = columns_of_batch.first().map_or(0, |column| column.len());
-        words.resize(from + len, 0);
-        let of_batch = &mut words[from..];
-        for (column, packing) in columns_of_batch.iter().zip(&columns) {
-            packing.push(column.as_ref(), of_batch);
+impl Packed {
+    /// Of each batch the columns are given by which rows are sorted, of types that are packed; every
+    /// batch has a row. `None` if the numbers are too long for a word.
+    pub fn of(batches: &[Vec<ArrayRef>]) -> Option<Packed> {
+        let lens = batches.iter().map(|columns| columns.first().map_or(0, |column| column.len()));
+        let row_bits = bits_of(lens.max().unwrap_or(0) as u64);
+        let place_bits = row_bits + bits_of(batches.len() as u64);
+        let width = batches.first().map_or(0, Vec::len);
+        let columns: Vec<Packing> = (0..width)
+            .map(|index| Packing::of(batches.iter().map(|columns| columns[index].as_ref())))
+            .collect();
+        let mut below = columns.iter().map(|column| column.bits).sum::<u32>() + place_bits;
+        if below > u128::BITS || place_bits > 63 {
+            return None;
         }
-        for (row, word) in of_batch.iter_mut().enumerate() {
-            *word = *word << place_bits | (batch as u128) << row_bits | row as u128;
-        }
+        let columns = columns.into_iter().map(|packing| {
+            below -= packing.bits;
+            (packing, below)
+        });
+        Some(Packed { columns: columns.collect(), row_bits, place_bits })
     }
+
+    /// The words of those rows that `goes` takes, by batch and row.
+    fn words(&self, batches: &[Vec<ArrayRef>], goes: impl Fn(usize, usize) -> bool) -> Vec<u128> {
+        let (mut words, mut of_batch) = (Vec::new(), Vec::new());
+        for (batch, columns) in batches.iter().enumerate() {
+            of_batch.clear();
+            of_batch.resize(columns.first().map_or(0, |column| column.len()), 0);
+            for (column, (packing, _)) in columns.iter().zip(&self.columns) {
+                packing.push(column.as_ref(), &mut of_batch);
+            }
+            let place = |row| (batch as u128) << self.row_bits | row as u128;
+            let placed = of_batch.iter().enumerate().filter(|(row, _)| goes(batch, *row));
+            words.extend(placed.map(|(row, word)| *word << self.place_bits | place(row)));
+        }
+        words
+    }
+}
+
+/// The order, ascending and NULLs first, of those rows of batches that `goes` takes, by batch and
+/// row. What is `packed` is as for [`Packed::of`].
+pub fn order(
+    packed: Option<&Arc<Packed>>,
+    batches: &[Vec<ArrayRef>],
+    goes: impl Fn(usize, usize) -> bool,
+) -> Result<Order, ArrowError> {
+    let Some(packed) = packed else {
+        let mut places = by_comparing(batches)?;
+        places.retain(|(batch, row)| goes(*batch, *row));
+        return Ok(Order::Places(places));
+    };
+    let mut words = packed.words(batches, goes);
     words.sort_unstable();
-    let mut below = bits;
-    let placed = columns.into_iter().map(|packing| {
-        below -= packing.bits;
-        (packing, below)
-    });
-    let columns = placed.collect();
-    Ok(Order::Words(Words { words, row_bits, place_bits, columns }))
+    Ok(Order::Words(Words { words, packed: Arc::clone(packed) }))
 }
 
 /// The bits of the numbers up to `most`.
@@ -264,7 +288,8 @@ mod tests {
                 vec![Arc::new(first) as ArrayRef, Arc::new(second) as ArrayRef]
             })
             .collect();
-        let order = order(&batches).unwrap();
+        let packed = Packed::of(&batches).map(Arc::new);
+        let order = order(packed.as_ref(), &batches, |_, _| true).unwrap();
         let places = order.places(0..order.len());
         let found: Vec<Row> =
             places.into_iter().map(|(batch, row)| rows[batch * 3 + row]).collect();

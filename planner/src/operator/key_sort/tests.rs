@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray, UInt64Array,
+    Array, ArrayRef, AsArray, Int64Array, StringArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::compute::concat_batches;
+use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
@@ -13,7 +14,7 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::physical_expr::expressions::col;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::{ExecutionPlan, collect_partitioned};
 use datafusion::prelude::SessionConfig;
 
 use super::*;
@@ -50,28 +51,74 @@ fn sort() -> SortExec {
     SortExec::new(LexOrdering::new(by).unwrap(), input)
 }
 
-async fn run(plan: Arc<dyn ExecutionPlan>, memory_bytes: usize) -> RecordBatch {
+/// The same, with rows that are told by hash which of three partitions they go to.
+fn sort_by_hash() -> SortExec {
+    let inputs: Vec<Vec<RecordBatch>> =
+        (0..2).map(|part| (0..BATCHES).filter(|i| i % 2 == part).map(rows).collect()).collect();
+    let schema = inputs[0][0].schema();
+    let input = MemorySourceConfig::try_new_exec(&inputs, Arc::clone(&schema), None).unwrap();
+    let by_hash = Partitioning::Hash(vec![col("key", &schema).unwrap()], 3);
+    let input = Arc::new(RepartitionExec::try_new(input, by_hash).unwrap());
+    SortExec::new(sort().expr().clone(), input).with_preserve_partitioning(true)
+}
+
+fn context(memory_bytes: usize) -> Arc<TaskContext> {
     let mut config = SessionConfig::new().with_batch_size(256);
     config.options_mut().execution.sort_spill_reservation_bytes = 64 << 10;
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes)))
         .build_arc()
         .unwrap();
-    let context = TaskContext::default().with_session_config(config).with_runtime(runtime);
+    Arc::new(TaskContext::default().with_session_config(config).with_runtime(runtime))
+}
+
+/// The rows of each partition.
+async fn run(plan: Arc<dyn ExecutionPlan>, memory_bytes: usize) -> Vec<RecordBatch> {
     let schema = plan.schema();
-    concat_batches(&schema, &collect(plan, Arc::new(context)).await.unwrap()).unwrap()
+    let partitions = collect_partitioned(plan, context(memory_bytes)).await.unwrap();
+    partitions.iter().map(|batches| concat_batches(&schema, batches).unwrap()).collect()
 }
 
 #[tokio::test]
 async fn rows_come_in_the_order_of_data_fusions_sort() {
-    let expected = run(Arc::new(sort()), 1 << 30).await;
-    assert_eq!(expected.num_rows() as u64, BATCHES * ROWS);
-    assert!(expected.column(0).null_count() > 0);
-    for (memory_bytes, spills) in [(1 << 30, false), (600 << 10, true)] {
-        let sort = Arc::new(KeySortExec::of(&sort()).unwrap());
-        let found = run(Arc::clone(&sort) as _, memory_bytes).await;
-        assert_eq!(found, expected);
-        let spilled = sort.metrics().unwrap().spill_count().unwrap_or(0);
-        assert_eq!(spilled > 0, spills, "{spilled} spills");
+    for (sort, partitions) in [(sort(), 1), (sort_by_hash(), 3)] {
+        let expected = run(Arc::new(sort.clone()), 1 << 30).await;
+        let rows: usize = expected.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!((expected.len(), rows as u64), (partitions, BATCHES * ROWS));
+        assert!(expected.iter().any(|rows| rows.column(0).null_count() > 0));
+        for (memory_bytes, spills) in [(1 << 30, false), (900 << 10, true)] {
+            let sort = Arc::new(KeySortExec::of(&sort).unwrap());
+            let found = run(Arc::clone(&sort) as _, memory_bytes).await;
+            assert_eq!(found, expected);
+            let spilled = sort.metrics().unwrap().spill_count().unwrap_or(0);
+            assert_eq!(spilled > 0, spills, "{spilled} spills");
+        }
+    }
+}
+
+#[tokio::test]
+async fn columns_are_fetched_that_were_left_out() {
+    let sort = Arc::new(KeySortExec::of(&sort_by_hash()).unwrap());
+    let expected = run(Arc::clone(&sort) as _, 1 << 30).await;
+    let sort = KeySortExec::of(&sort_by_hash()).unwrap();
+    for (partition, expected) in expected.iter().enumerate() {
+        let mut rows = sort.rows(partition, &[3], context(1 << 30)).unwrap();
+        let mut at = 0;
+        while let Some(batch) = rows.stream.try_next().await.unwrap() {
+            let parts = rows.late.get().unwrap();
+            let names: Vec<_> = batch.schema().fields().iter().map(|f| f.name().clone()).collect();
+            assert_eq!(names, ["key", "time", "position", "__place"]);
+            let numbers = batch.column(3).as_primitive::<Int64Type>();
+            let mut places = parts.places(numbers);
+            places.extend(parts.places(&Int64Array::from(vec![None])));
+            let fetched = parts.fetch(3, &places).unwrap();
+            assert_eq!(
+                &fetched.slice(0, batch.num_rows()),
+                &expected.column(3).slice(at, batch.num_rows())
+            );
+            assert!(fetched.is_null(batch.num_rows()));
+            at += batch.num_rows();
+        }
+        assert_eq!(at, expected.num_rows());
     }
 }
