@@ -12,7 +12,7 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use asofdb_storage::Error as StorageError;
 use asofdb_storage::online::{Look, OnlineStore};
-use asofdb_udfs::{AsOf, Error as KernelError, Outputs};
+use asofdb_udfs::{AsOf, Error as KernelError, Outputs, Row};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
@@ -186,6 +186,7 @@ impl Timelines {
         let want = Want { as_of: as_of(track, instant), calls: Arc::clone(calls) };
         let as_of = want.as_of;
         let mut waits = Waits::default();
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         loop {
             let mut out = Outputs::with_capacity(layout, calls, keys.len());
             let mut order = Vec::with_capacity(keys.len());
@@ -197,9 +198,39 @@ impl Timelines {
                 order.push(index as u32);
                 Ok(())
             };
-            if self.look(track, keys, &want, &mut see, &mut waits).await? {
+            if self.look(track, &keys, &want, &mut see, &mut waits).await? {
                 not_retired(track)?;
                 return in_order(&order, out.finish()?);
+            }
+        }
+    }
+
+    /// Appends the values of `calls` for `key` as of `instant`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_row(
+        &self,
+        track: &Arc<Track>,
+        calls: &Arc<[usize]>,
+        key: &[u8],
+        instant: i64,
+        row: &mut Row,
+    ) -> Result<()> {
+        let layout = &*track.layout;
+        let want = Want { as_of: as_of(track, instant), calls: Arc::clone(calls) };
+        let (as_of, length) = (want.as_of, row.values().len());
+        let mut waits = Waits::default();
+        loop {
+            let mut see = |_: usize, cell: Option<&TimelineCell>| {
+                row.truncate(length);
+                match cell {
+                    None => row.append_empty(layout, calls),
+                    Some(cell) => cell.0.read_row(layout, as_of, calls, row),
+                }
+            };
+            if self.look(track, &[key], &want, &mut see, &mut waits).await? {
+                return not_retired(track);
             }
         }
     }
@@ -212,6 +243,7 @@ impl Timelines {
             let want = Want { as_of: as_of(track, instant), calls: Arc::default() };
             let as_of = want.as_of;
             for keys in keys.chunks(KEYS_AT_ONCE) {
+                let encoded: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
                 let mut waits = Waits::default();
                 loop {
                     let mut found = Vec::new();
@@ -221,7 +253,7 @@ impl Timelines {
                         }
                         Ok(())
                     };
-                    if self.look(track, keys, &want, &mut see, &mut waits).await? {
+                    if self.look(track, &encoded, &want, &mut see, &mut waits).await? {
                         known.extend(found.into_iter().map(|index| keys[index].clone()));
                         break;
                     }
@@ -249,12 +281,11 @@ impl Timelines {
     async fn look(
         &self,
         track: &Arc<Track>,
-        keys: &[Box<[u8]>],
+        keys: &[&[u8]],
         want: &Want,
         see: &mut See<'_>,
         waits: &mut Waits,
     ) -> Result<bool> {
-        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         let mut failure = None;
         let mut look = |index: usize, cell: Option<&TimelineCell>| {
             match see(index, cell) {
@@ -266,7 +297,7 @@ impl Timelines {
             }
             Look::Done
         };
-        let looked = self.store.read(track.id, &keys, want, &mut look).await;
+        let looked = self.store.read(track.id, keys, want, &mut look).await;
         match (looked, failure) {
             (Ok(()), None) => Ok(true),
             (Ok(()), Some(error)) => Err(error.into()),

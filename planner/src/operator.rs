@@ -3,6 +3,7 @@
 pub mod as_of_join;
 mod as_of_stream;
 mod key_sort;
+pub mod one_key;
 pub mod online_lookup;
 
 use std::sync::Arc;

@@ -55,9 +55,9 @@ type Keys = (Vec<Box<[u8]>>, Vec<ArrayRef>);
 
 /// The calls of one track that a lookup needs.
 #[derive(Clone, Debug)]
-struct TrackRead {
-    track: Arc<Track>,
-    calls: Arc<[usize]>,
+pub(super) struct TrackRead {
+    pub track: Arc<Track>,
+    pub calls: Arc<[usize]>,
 }
 
 /// The operator of [`crate::logical::online_lookup::OnlineLookup`].
@@ -69,19 +69,19 @@ pub struct OnlineLookupExec {
 
 /// What is read, and what is made of it.
 #[derive(Debug)]
-struct Lookup {
-    entity: Arc<Entity>,
-    keys: KeyAccess,
-    as_of: Arc<dyn PhysicalExpr>,
-    reads: Vec<TrackRead>,
+pub(super) struct Lookup {
+    pub entity: Arc<Entity>,
+    pub keys: KeyAccess,
+    pub as_of: Arc<dyn PhysicalExpr>,
+    pub reads: Vec<TrackRead>,
     /// Key columns and calls, which the outputs are computed from.
-    read_schema: SchemaRef,
+    pub read_schema: SchemaRef,
     outputs: Vec<Arc<dyn PhysicalExpr>>,
     /// Where the outputs are in `read_schema`, if each is one of its columns.
-    places: Option<Vec<usize>>,
+    pub places: Option<Vec<usize>>,
     /// The columns of the entity that are wanted.
     projection: Vec<usize>,
-    timelines: Arc<Timelines>,
+    pub timelines: Arc<Timelines>,
     recompute: Recompute,
     schema: SchemaRef,
 }
@@ -152,6 +152,11 @@ impl OnlineLookupExec {
             schema,
         };
         Ok(OnlineLookupExec { lookup: Arc::new(lookup), properties })
+    }
+
+    /// What it reads.
+    pub(super) fn lookup(&self) -> &Lookup {
+        &self.lookup
     }
 
     /// The values of the wanted columns for each of `encoded`, the same keys as columns in `keys`,
