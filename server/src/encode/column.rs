@@ -127,8 +127,8 @@ impl Column {
     pub fn write(&self, form: Form, row: usize, out: &mut BytesMut) {
         match (self.scalar(row), form) {
             (Some(scalar), form) => scalar.write(form, out),
-            (None, Form::Text) => self.write_text(row, out),
-            (None, Form::Binary) => self.write_binary(row, out),
+            (None, Form::Text) => self.write_other_text(row, out),
+            (None, Form::Binary) => self.write_other_binary(row, out),
         }
     }
 
@@ -155,7 +155,8 @@ impl Column {
         })
     }
 
-    fn write_text(&self, row: usize, out: &mut BytesMut) {
+    /// As text, a value that is no scalar.
+    fn write_other_text(&self, row: usize, out: &mut BytesMut) {
         match self {
             Column::WideDecimal(a, scale) => {
                 number::write_decimal_text(a.value(row).to_string().as_bytes(), *scale, out);
@@ -179,7 +180,8 @@ impl Column {
         }
     }
 
-    fn write_binary(&self, row: usize, out: &mut BytesMut) {
+    /// As binary, a value that is no scalar.
+    fn write_other_binary(&self, row: usize, out: &mut BytesMut) {
         match self {
             Column::WideDecimal(a, scale) => {
                 let digits = a.value(row).to_string();
@@ -268,7 +270,7 @@ fn write_element(values: &Column, at: usize, out: &mut BytesMut) {
         return out.put_slice(b"NULL");
     }
     let start = out.len();
-    values.write_text(at, out);
+    values.write(Form::Text, at, out);
     if matches!(values, Column::List { .. }) || !needs_quotes(&out[start..]) {
         return;
     }
