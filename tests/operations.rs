@@ -6,6 +6,8 @@
 mod backup;
 #[path = "operations/jobs.rs"]
 mod jobs;
+#[path = "operations/one_key.rs"]
+mod one_key;
 #[path = "operations/prepared.rs"]
 mod prepared;
 #[path = "operations/readers.rs"]

@@ -105,7 +105,7 @@ const READS_WALL_CLOCK: &[(&str, &str)] =
 const STOPWATCH: &[&str] = &["Instant::now"];
 const READS_STOPWATCH: &[(&str, &str)] = &[
     ("planner/src/jobs.rs", "how long a job has taken"),
-    ("server/src/connection.rs", "the deadline that statement_timeout sets"),
+    ("server/src/connection/rows.rs", "the deadline that statement_timeout sets"),
     ("server/src/quickstart.rs", "the seconds in front of the story's lines"),
 ];
 

@@ -13,6 +13,7 @@ use datafusion::logical_expr::{
     AggregateUDF, ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility, lit, when,
 };
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::scalar::ScalarValue;
 use parking_lot::RwLock;
 
@@ -121,6 +122,13 @@ pub fn parameter(place: usize, data_type: &DataType, bound: &Arc<Bound>) -> Expr
     // Volatile, so that no rule evaluates it while planning.
     let signature = Signature::nullary(Volatility::Volatile);
     ScalarUDF::from(Parameter { place, data_type, bound, signature }).call(Vec::new())
+}
+
+/// The place and the type of the parameter that an expression is.
+pub fn parameter_of(expr: &Arc<dyn PhysicalExpr>) -> Option<(usize, &DataType)> {
+    let function = expr.downcast_ref::<ScalarFunctionExpr>()?.fun();
+    let any: &dyn Any = function.inner().as_ref();
+    any.downcast_ref::<Parameter>().map(|parameter| (parameter.place, &parameter.data_type))
 }
 
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use arrow::datatypes::{
     DataType, Date32Type, Field, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
 use asofdb_storage::key::{KeyPart, decode_key, encode_key_into};
+use datafusion::scalar::ScalarValue;
 
 use crate::error::{Error, Result};
 
@@ -50,6 +51,22 @@ fn key_part(column: &ArrayRef, row: usize) -> Result<KeyPart<'_>> {
         DataType::Utf8 => KeyPart::Text(column.as_string::<i32>().value(row)),
         DataType::Boolean => KeyPart::Bool(column.as_boolean().value(row)),
         other => return Err(Error::Internal(format!("{other} is no key type"))),
+    })
+}
+
+/// The part of a key that a value is; `None` for NULL, which is no key.
+pub fn scalar_part(value: &ScalarValue) -> Result<Option<KeyPart<'_>>> {
+    Ok(match value {
+        ScalarValue::Int16(value) => value.map(|value| KeyPart::Int(value.into())),
+        ScalarValue::Int32(value) | ScalarValue::Date32(value) => {
+            value.map(|value| KeyPart::Int(value.into()))
+        }
+        ScalarValue::Int64(value) | ScalarValue::TimestampMicrosecond(value, _) => {
+            value.map(KeyPart::Int)
+        }
+        ScalarValue::Utf8(text) => text.as_deref().map(KeyPart::Text),
+        ScalarValue::Boolean(value) => value.map(KeyPart::Bool),
+        other => return Err(Error::Internal(format!("{} is no key type", other.data_type()))),
     })
 }
 

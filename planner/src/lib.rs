@@ -41,9 +41,11 @@ mod track;
 mod types;
 
 pub use asofdb_storage::{OnlineOptions, RedisOptions};
+pub use asofdb_udfs::Value;
 pub use database::{Database, DatabaseOptions, ObjectStorePlace, ReaderOptions};
 pub use error::{Error, ObjectKind, Result};
 pub use functions::VERSION;
 pub use historian::CheckpointOptions;
+pub use operator::one_key::Found;
 pub use session::{CopyIn, Outcome, Prepared, Session};
 pub use types::sql_name;

@@ -12,7 +12,7 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use asofdb_storage::Error as StorageError;
 use asofdb_storage::online::{Look, OnlineStore};
-use asofdb_udfs::{AsOf, Error as KernelError, Outputs};
+use asofdb_udfs::{AsOf, Error as KernelError, Outputs, Row};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
@@ -189,6 +189,7 @@ impl Timelines {
         let want = Want { as_of: as_of(track, instant), calls: Arc::clone(calls) };
         let as_of = want.as_of;
         let mut waits = Waits::default();
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         loop {
             let mut out = Outputs::with_capacity(layout, calls, keys.len());
             let mut order = Vec::with_capacity(keys.len());
@@ -200,14 +201,45 @@ impl Timelines {
                 order.push(index as u32);
                 Ok(())
             };
-            if self.look(track, keys, &want, &mut see, &mut waits).await? {
+            if self.look(track, &keys, &want, &mut see, &mut waits).await? {
                 not_retired(track)?;
                 return in_order(&order, out.finish()?);
             }
         }
     }
 
-    /// The keys with an event on any of `tracks`, which are online, at or before `instant`, encoded, in their order.
+    /// Appends the values of `calls` for `key` as of `instant`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_row(
+        &self,
+        track: &Arc<Track>,
+        calls: &Arc<[usize]>,
+        key: &[u8],
+        instant: i64,
+        row: &mut Row,
+    ) -> Result<()> {
+        let layout = &*track.layout;
+        let want = Want { as_of: as_of(track, instant), calls: Arc::clone(calls) };
+        let (as_of, length) = (want.as_of, row.values().len());
+        let mut waits = Waits::default();
+        loop {
+            let mut see = |_: usize, cell: Option<&TimelineCell>| {
+                row.truncate(length);
+                match cell {
+                    None => row.append_empty(layout, calls),
+                    Some(cell) => cell.0.read_row(layout, as_of, calls, row),
+                }
+            };
+            if self.look(track, &[key], &want, &mut see, &mut waits).await? {
+                return not_retired(track);
+            }
+        }
+    }
+
+    /// The keys with an event on any of `tracks`, which are online, at or before `instant`; encoded,
+    /// in their order.
     pub async fn known_keys(&self, tracks: &[Arc<Track>], instant: i64) -> Result<Vec<Box<[u8]>>> {
         let mut known = std::collections::BTreeSet::new();
         for track in tracks {
@@ -215,6 +247,7 @@ impl Timelines {
             let want = Want { as_of: as_of(track, instant), calls: Arc::default() };
             let as_of = want.as_of;
             for keys in keys.chunks(KEYS_AT_ONCE) {
+                let encoded: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
                 let mut waits = Waits::default();
                 loop {
                     let mut found = Vec::new();
@@ -224,7 +257,7 @@ impl Timelines {
                         }
                         Ok(())
                     };
-                    if self.look(track, keys, &want, &mut see, &mut waits).await? {
+                    if self.look(track, &encoded, &want, &mut see, &mut waits).await? {
                         known.extend(found.into_iter().map(|index| keys[index].clone()));
                         break;
                     }
@@ -252,12 +285,11 @@ impl Timelines {
     async fn look(
         &self,
         track: &Arc<Track>,
-        keys: &[Box<[u8]>],
+        keys: &[&[u8]],
         want: &Want,
         see: &mut See<'_>,
         waits: &mut Waits,
     ) -> Result<bool> {
-        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         let mut failure = None;
         let mut look = |index: usize, cell: Option<&TimelineCell>| {
             match see(index, cell) {
@@ -269,7 +301,7 @@ impl Timelines {
             }
             Look::Done
         };
-        let looked = self.store.read(track.id, &keys, want, &mut look).await;
+        let looked = self.store.read(track.id, keys, want, &mut look).await;
         match (looked, failure) {
             (Ok(()), None) => Ok(true),
             (Ok(()), Some(error)) => Err(error.into()),

@@ -4,6 +4,7 @@ pub mod as_of_join;
 mod as_of_stream;
 mod key_sort;
 mod late_columns;
+pub mod one_key;
 pub mod online_lookup;
 
 use std::sync::Arc;

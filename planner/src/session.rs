@@ -19,6 +19,7 @@ use sqlparser::ast::Insert;
 use crate::catalog::{Catalog, Source};
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::operator::one_key::Found;
 use crate::operator::online_lookup::LOOKUP;
 use crate::parameters::{parameter_types, result_schema};
 use crate::ready_lookup::ReadyLookup;
@@ -219,6 +220,27 @@ impl Session {
         let catalog_version = catalog.version;
         let planned = Some(Planned { plan, catalog, ready });
         Ok(Plan { parameters, schema, catalog_version, planned })
+    }
+
+    /// Runs a prepared lookup of one key, whose row is there without arrays and streams. `None` if
+    /// the statement is anything else, and is to be [executed](Self::execute).
+    pub async fn look_up(
+        &self,
+        prepared: &Prepared,
+        parameters: &[ScalarValue],
+    ) -> Result<Option<Found>> {
+        self.check_open()?;
+        let Some(plan) = &prepared.plan else { return Ok(None) };
+        let planned = plan.load();
+        if planned.catalog.version != self.database.inner.catalog_version() {
+            return Ok(None);
+        }
+        let Some(ready) = planned.ready_for(parameters) else { return Ok(None) };
+        match ready.find(parameters).await {
+            // The features changed between the planning and the reading.
+            Err(Error::Changed) => Ok(None),
+            done => done,
+        }
     }
 
     /// Runs a prepared statement. `parameters` have the types of [`Prepared::parameters`].

@@ -9,6 +9,7 @@ mod copy_in;
 mod extended;
 mod introspection;
 mod message;
+mod one_key;
 mod rows;
 mod settings;
 mod shared_statements;
@@ -17,6 +18,7 @@ mod startup;
 mod wire;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -30,7 +32,6 @@ use pgwire::messages::response::{ReadyForQuery, TransactionStatus};
 use pgwire::messages::startup::ParameterStatus;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
 
 use self::extended::{Portal, PreparedStatement};
 use self::message::Frontend;
@@ -154,6 +155,7 @@ pub async fn serve(socket: TcpStream, shared: Arc<Shared>, mut drained: watch::R
         Ok(Some(started)) => {
             let mut connection = Connection::new(wire, started, Arc::clone(&shared));
             let ended = tokio::select! {
+                biased;
                 ended = connection.run() => ended,
                 _ = drained.wait_for(|drained| *drained) => Err(shutting_down()),
             };
@@ -181,7 +183,6 @@ struct Connection {
     settings: Settings,
     handle: Arc<ConnectionHandle>,
     shared: Arc<Shared>,
-    stopping: watch::Receiver<bool>,
     statements: HashMap<String, Arc<PreparedStatement>>,
     portals: HashMap<String, Portal>,
     transaction: TransactionStatus,
@@ -198,7 +199,6 @@ impl Connection {
             session: shared.database.session(),
             settings: started.settings,
             handle: started.handle,
-            stopping: shared.stopping.clone(),
             shared,
             statements: HashMap::new(),
             portals: HashMap::new(),
@@ -209,8 +209,13 @@ impl Connection {
     }
 
     async fn run(&mut self) -> Reply {
+        let mut stopping = self.shared.stopping.clone();
+        let mut stopped = pin!(async move {
+            // Without a sender the server is gone.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        });
         loop {
-            let message = self.next_message().await?;
+            let message = self.next_message(stopped.as_mut()).await?;
             if matches!(message, Frontend::Terminate) {
                 return Ok(());
             }
@@ -219,7 +224,11 @@ impl Connection {
     }
 
     /// The next message, unless the server stops or the session is idle for too long.
-    async fn next_message(&mut self) -> Reply<Frontend> {
+    async fn next_message(&mut self, stopped: impl Future<Output = ()>) -> Reply<Frontend> {
+        // Nobody is asked to leave between messages that came together.
+        if let Some(message) = self.wire.buffered()? {
+            return Ok(message);
+        }
         let idle_limit = match self.transaction {
             TransactionStatus::Idle => None,
             _ => self.settings.idle_in_transaction_timeout(),
@@ -230,13 +239,10 @@ impl Connection {
                 None => std::future::pending().await,
             }
         };
-        if *self.stopping.borrow() {
-            return Err(shutting_down());
-        }
         tokio::select! {
             biased;
+            () = stopped => Err(shutting_down()),
             message = self.wire.read() => Ok(message?),
-            _ = self.stopping.wait_for(|stopping| *stopping) => Err(shutting_down()),
             () = idle => {
                 let message = "terminating connection due to idle-in-transaction timeout";
                 Err(Failure::Fatal(Box::new(sqlstate::fatal("25P03", message))))
@@ -301,9 +307,7 @@ impl Connection {
 
     /// What can end a statement that starts now.
     async fn interrupt(&mut self) -> Interrupt {
-        let cancel = self.handle.start_query().await;
-        let deadline = self.settings.statement_timeout().map(|limit| Instant::now() + limit);
-        Interrupt::new(cancel, deadline)
+        Interrupt::begin(&self.handle, &self.settings).await
     }
 
     /// In a failed transaction only its end is accepted.

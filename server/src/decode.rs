@@ -24,6 +24,9 @@ pub struct Parameter<'a> {
 /// The scalar of type `wanted` that a parameter is. [`DataType::Null`] wants whatever the
 /// client declared, and text if it declared nothing.
 pub fn decode(parameter: Parameter<'_>, wanted: &DataType) -> Result<ScalarValue, InputError> {
+    if let Some(scalar) = parameter.value.and_then(|bytes| fast(parameter, bytes, wanted)) {
+        return Ok(scalar);
+    }
     let declared = parameter.declared.and_then(arrow_type);
     let wanted = match wanted {
         DataType::Null => declared.clone().unwrap_or(DataType::Utf8),
@@ -32,9 +35,6 @@ pub fn decode(parameter: Parameter<'_>, wanted: &DataType) -> Result<ScalarValue
     let Some(bytes) = parameter.value else {
         return ScalarValue::try_from(&wanted).map_err(|_| unsupported(&wanted));
     };
-    if let Some(scalar) = fast(parameter, bytes, &wanted) {
-        return Ok(scalar);
-    }
     if !parameter.binary {
         return from_text(utf8(bytes)?, declared.as_ref(), &wanted);
     }

@@ -6,14 +6,17 @@
 mod column;
 mod datetime;
 mod number;
+mod scalar;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
 use arrow::error::ArrowError;
+use asofdb_planner::Found;
 use bytes::{BufMut, BytesMut};
 use column::{Column, Form};
 use pgwire::messages::data::FieldDescription;
 
+use self::scalar::Scalar;
 use crate::types::{pg_type, type_modifier, type_size};
 
 /// A column's value can't be sent in the format that was asked for.
@@ -84,16 +87,42 @@ impl BatchEncoder {
 
     /// Appends a row as a whole `DataRow` message.
     pub fn write_row(&self, row: usize, out: &mut BytesMut) {
-        out.put_u8(b'D');
-        let start = out.len();
-        out.put_u32(0);
-        out.put_u16(self.columns.len() as u16);
-        for (column, form) in &self.columns {
-            write_field(column, *form, row, out);
-        }
-        let length = (out.len() - start) as u32;
-        out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        write_message(self.columns.len(), out, |out| {
+            for (column, form) in &self.columns {
+                write_field(column, *form, row, out);
+            }
+        });
     }
+}
+
+/// Appends what a lookup found, if it found a row, as a whole `DataRow` message; whether it did.
+/// `binary` has one entry per column.
+pub fn write_found(found: &Found, binary: &[bool], out: &mut BytesMut) -> bool {
+    let Some(values) = found.row() else { return false };
+    let fields = found.schema().fields();
+    write_message(fields.len(), out, |out| {
+        for ((value, field), binary) in values.zip(fields).zip(binary) {
+            match Scalar::of(value, field.data_type()) {
+                None => out.put_i32(-1),
+                Some(scalar) => {
+                    let form = if *binary { Form::Binary } else { Form::Text };
+                    write_sized(out, |out| scalar.write(form, out));
+                }
+            }
+        }
+    });
+    true
+}
+
+/// Appends a `DataRow` message whose fields `write` appends.
+fn write_message(columns: usize, out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+    out.put_u8(b'D');
+    let start = out.len();
+    out.put_u32(0);
+    out.put_u16(columns as u16);
+    write(out);
+    let length = (out.len() - start) as u32;
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 /// A field: its length and its bytes; -1 for NULL.
@@ -102,9 +131,14 @@ fn write_field(column: &Column, form: Form, row: usize, out: &mut BytesMut) {
         out.put_i32(-1);
         return;
     }
+    write_sized(out, |out| column.write(form, row, out));
+}
+
+/// What `write` appends, after its length.
+fn write_sized(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
     out.put_u32(0);
-    column.write(form, row, out);
+    write(out);
     let length = (out.len() - start - 4) as u32;
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }

@@ -26,6 +26,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 
 pub(crate) use cell::{Cells, Values, cell_at};
 pub(crate) use coded::{put_cell, take_cell};
+pub use output::Value;
 pub(crate) use output::{Numbers, Output};
 
 pub use cell::Cell;
@@ -97,6 +98,8 @@ pub trait Kind: Debug + Copy + Send + Sync + 'static {
     fn builder(output: &mut Output) -> Option<&mut Self::Builder>;
     /// Appends a value or NULL.
     fn push(builder: &mut Self::Builder, value: Option<Self::Value<'_>>);
+    /// The value as one of any kind.
+    fn value(value: Self::Value<'_>) -> Value;
     /// Appends the value's bytes.
     fn encode(value: Self::Value<'_>, out: &mut Vec<u8>);
     /// Takes a value off the front of what `encode` wrote; `None` if the bytes are damaged.
@@ -190,6 +193,11 @@ macro_rules! number {
         #[inline]
         fn push(builder: &mut Self::Builder, value: Option<$native>) {
             builder.append_option(value);
+        }
+
+        #[inline]
+        fn value(value: $native) -> Value {
+            Value::$variant(value)
         }
 
         #[inline]
@@ -345,6 +353,10 @@ impl Kind for Bool {
         builder.append_option(value);
     }
 
+    fn value(value: bool) -> Value {
+        Value::Bool(value)
+    }
+
     fn encode(value: bool, out: &mut Vec<u8>) {
         out.push(u8::from(value));
     }
@@ -439,6 +451,10 @@ impl Kind for Text {
     #[inline]
     fn push(builder: &mut Self::Builder, value: Option<&str>) {
         builder.append_option(value);
+    }
+
+    fn value(value: &str) -> Value {
+        Value::Text(value.into())
     }
 
     fn encode(value: &str, out: &mut Vec<u8>) {

@@ -29,10 +29,10 @@ mod laws;
 pub use aggregate::{Aggregate, Meta, bind, names};
 pub use error::Error;
 pub use frame::{Bound, Frame, Interval};
-pub use kind::Cell;
+pub use kind::{Cell, Value};
 pub use layout::{Call, Events, Layout};
 pub use monoid::Partial;
 pub use sweep::{SpineRow, retained_from, sweep};
 pub use timeline::{
-    AsOf, Entry, NodeImage, Outputs, Place, Timeline, descend, encode_rows, insert_places,
+    AsOf, Entry, NodeImage, Outputs, Place, Row, Timeline, descend, encode_rows, insert_places,
 };

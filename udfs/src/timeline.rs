@@ -34,7 +34,7 @@ use chunk::Chunk;
 use node::{Arrival, Inner, Node, Order};
 
 pub use image::{Entry, NodeImage};
-pub use outputs::Outputs;
+pub use outputs::{Outputs, Row};
 pub use places::{Place, descend, insert_places};
 pub use rows::encode_rows;
 pub use summaries::Summaries;
@@ -234,17 +234,49 @@ impl Timeline {
     ) -> Result<(), Error> {
         out.check(calls)?;
         let as_of = as_of.into();
+        let mut windows = self.windows(layout, as_of, calls)?;
+        for (&call, output) in calls.iter().zip(out.columns()) {
+            let view = self.view(layout, as_of, call, &mut windows)?;
+            view.measure().aggregate.read(&view, output)?;
+        }
+        Ok(())
+    }
+
+    /// Appends the same values to a row.
+    ///
+    /// # Errors
+    ///
+    /// As `read`.
+    pub fn read_row(
+        &self,
+        layout: &Layout,
+        as_of: impl Into<AsOf>,
+        calls: &[usize],
+        row: &mut Row,
+    ) -> Result<(), Error> {
+        let as_of = as_of.into();
+        let mut windows = self.windows(layout, as_of, calls)?;
+        for &call in calls {
+            let view = self.view(layout, as_of, call, &mut windows)?;
+            view.measure().aggregate.read(&view, row.output())?;
+        }
+        Ok(())
+    }
+
+    /// The windows of a read, checked if they can lack events.
+    fn windows<'a>(
+        &'a self,
+        layout: &Layout,
+        as_of: AsOf,
+        calls: &[usize],
+    ) -> Result<window::Windows<'a>, Error> {
         let mut windows = window::Windows::new(layout);
         if self.partial || self.kept_from > i64::MIN {
             for &call in calls {
                 self.view(layout, as_of, call, &mut windows)?.check_loaded()?;
             }
         }
-        for (&call, output) in calls.iter().zip(out.columns()) {
-            let view = self.view(layout, as_of, call, &mut windows)?;
-            view.measure().aggregate.read(&view, output)?;
-        }
-        Ok(())
+        Ok(windows)
     }
 
     /// What a call sees.

@@ -15,6 +15,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt};
 
 use super::as_of_join::ORDER;
@@ -71,13 +72,16 @@ impl AsOfStream {
             metrics: BaselineMetrics::new(&parts.metrics.0, parts.metrics.1),
         };
         let stream = futures::stream::try_unfold(
-            (parts.spine, state),
-            |(mut spine, mut state)| async move {
-                let Some(batch) = spine.try_next().await? else {
-                    return Ok::<_, DataFusionError>(None);
+            (parts.spine, state, true),
+            |(mut spine, mut state, is_first)| async move {
+                let batch = match is_first {
+                    // What both take to begin with, such as sorting, they do side by side.
+                    true => try_join(spine.try_next(), state.read_batch()).await?.0,
+                    false => spine.try_next().await?,
                 };
+                let Some(batch) = batch else { return Ok::<_, DataFusionError>(None) };
                 let joined = state.join(batch).await?;
-                Ok(Some((joined, (spine, state))))
+                Ok(Some((joined, (spine, state, false))))
             },
         );
         Ok(Box::pin(RecordBatchStreamAdapter::new(parts.schema, stream.fuse())))
@@ -110,13 +114,19 @@ impl AsOfStream {
                     break;
                 }
             }
-            match self.events.next().await.transpose()? {
-                None => self.events_done = true,
-                Some(batch) if batch.num_rows() == 0 => {}
-                Some(batch) => {
-                    self.reservation.try_grow(batch.get_array_memory_size())?;
-                    self.buffer.push(batch);
-                }
+            self.read_batch().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads some more events.
+    async fn read_batch(&mut self) -> Result<()> {
+        match self.events.try_next().await? {
+            None => self.events_done = true,
+            Some(batch) if batch.num_rows() == 0 => {}
+            Some(batch) => {
+                self.reservation.try_grow(batch.get_array_memory_size())?;
+                self.buffer.push(batch);
             }
         }
         Ok(())

@@ -178,13 +178,17 @@ fn sorted(
     match rows {
         Rows::Held(held) => {
             let memory = Arc::clone(&held.memory);
-            let Some(keys) = held.keys.lock()[partition].take() else {
+            let (keys, partitions) = {
+                let mut keys = held.keys.lock();
+                (keys[partition].take(), keys.len())
+            };
+            let Some(keys) = keys else {
                 return internal_err!("the rows of a partition are given once");
             };
             let rows = batch_rows(memory.size(), keys.rows(), &context);
             let order = {
                 let _timer = metrics.elapsed_compute().timer();
-                keys.order(partition)?
+                keys.order(partition, partitions)?
             };
             drop(keys);
             let sorted = Sorted::new(&held.parts, order, rows, late);

@@ -55,9 +55,16 @@ type Keys = (Vec<Box<[u8]>>, Vec<ArrayRef>);
 
 /// The calls of one track that a lookup needs.
 #[derive(Clone, Debug)]
-struct TrackRead {
-    track: Arc<Track>,
-    calls: Arc<[usize]>,
+pub(super) struct TrackRead {
+    pub track: Arc<Track>,
+    pub calls: Arc<[usize]>,
+}
+
+impl TrackRead {
+    /// Whether there are timelines to read.
+    pub fn is_online(&self) -> bool {
+        self.track.stream.online
+    }
 }
 
 /// The operator of [`crate::logical::online_lookup::OnlineLookup`].
@@ -69,19 +76,19 @@ pub struct OnlineLookupExec {
 
 /// What is read, and what is made of it.
 #[derive(Debug)]
-struct Lookup {
-    entity: Arc<Entity>,
-    keys: KeyAccess,
-    as_of: Arc<dyn PhysicalExpr>,
-    reads: Vec<TrackRead>,
+pub(super) struct Lookup {
+    pub entity: Arc<Entity>,
+    pub keys: KeyAccess,
+    pub as_of: Arc<dyn PhysicalExpr>,
+    pub reads: Vec<TrackRead>,
     /// Key columns and calls, which the outputs are computed from.
-    read_schema: SchemaRef,
+    pub read_schema: SchemaRef,
     outputs: Vec<Arc<dyn PhysicalExpr>>,
     /// Where the outputs are in `read_schema`, if each is one of its columns.
-    places: Option<Vec<usize>>,
+    pub places: Option<Vec<usize>>,
     /// The columns of the entity that are wanted.
     projection: Vec<usize>,
-    timelines: Arc<Timelines>,
+    pub timelines: Arc<Timelines>,
     recompute: Recompute,
     schema: SchemaRef,
 }
@@ -154,6 +161,11 @@ impl OnlineLookupExec {
         Ok(OnlineLookupExec { lookup: Arc::new(lookup), properties })
     }
 
+    /// What it reads.
+    pub(super) fn lookup(&self) -> &Lookup {
+        &self.lookup
+    }
+
     /// The values of the wanted columns for each of `encoded`, the same keys as columns in `keys`,
     /// as of `instant`; without one no feature has a value.
     pub async fn read(
@@ -182,7 +194,7 @@ impl Lookup {
         keys: Vec<ArrayRef>,
         instant: Option<i64>,
     ) -> Result<RecordBatch> {
-        if let (Some(instant), false) = (instant, self.reads.iter().all(is_online)) {
+        if let (Some(instant), false) = (instant, self.reads.iter().all(TrackRead::is_online)) {
             return Box::pin(self.read_events(encoded, instant)).await;
         }
         let mut columns = keys;
@@ -334,10 +346,6 @@ fn reads(entity: &Entity, names: &HashSet<String>) -> Vec<TrackRead> {
     reads.filter(|read| !read.calls.is_empty()).collect()
 }
 
-fn is_online(read: &TrackRead) -> bool {
-    read.track.stream.online
-}
-
 /// The value, as an array of one, of an expression without columns.
 fn evaluate_constant(expr: &Arc<dyn PhysicalExpr>) -> Result<ArrayRef> {
     static ROW: LazyLock<RecordBatch> =
@@ -376,7 +384,7 @@ impl DisplayAs for OnlineLookupExec {
             self.lookup.as_of,
             self.lookup.reads.len()
         )?;
-        match self.lookup.reads.iter().all(is_online) {
+        match self.lookup.reads.iter().all(TrackRead::is_online) {
             true => Ok(()),
             false => write!(f, ", computed from events"),
         }

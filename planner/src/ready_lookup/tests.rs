@@ -1,6 +1,9 @@
 //! Which queries are planned once. That they give the right answers is tested over the wire.
 
+use datafusion::scalar::ScalarValue;
+
 use crate::database::{Database, DatabaseOptions};
+use crate::session::{Outcome, Session};
 
 const DECLARE: &str = "
     CREATE SOURCE events (u BIGINT, m TEXT, amount DOUBLE PRECISION, ts TIMESTAMPTZ) EVENT TIME ts;
@@ -42,16 +45,73 @@ const EACH_TIME: &[&str] = &[
     "SELECT n FROM users, (VALUES ($1), (2)) AS v (k) WHERE u = 3",
 ];
 
-#[tokio::test]
-async fn what_is_planned_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = DatabaseOptions::of_tests(folder.path());
-    let database = Database::open(options).await.unwrap();
+/// Those of one key, for which there is no operator, and what their parameters are.
+const ONE_KEY: &[(&str, &[i64])] = &[
+    ("SELECT n, total FROM users WHERE u = $1", &[7]),
+    ("SELECT u AS key, total, n AS a, n AS b, u FROM users WHERE u = $1", &[7]),
+    ("SELECT * FROM users WHERE u = 7", &[]),
+    ("SELECT u FROM users WHERE u = $1", &[7]),
+    (
+        "SELECT n FROM users FOR SYSTEM_TIME AS OF TIMESTAMPTZ '2024-01-01 00:00:00+00' WHERE u = $1",
+        &[7],
+    ),
+    ("SELECT n, m FROM merchants WHERE m = 'x'", &[]),
+];
+
+const MORE: &[(&str, &[i64])] = &[
+    ("SELECT n FROM users WHERE u IN ($1, 2)", &[7]),
+    ("SELECT n FROM users WHERE u = $1 AND n = 0", &[7]),
+    ("SELECT n + 1 FROM users WHERE u = $1", &[7]),
+    ("SELECT n, now() FROM users WHERE u = $1", &[7]),
+    ("SELECT count(*) FROM users WHERE u = $1", &[7]),
+    ("SELECT n FROM users WHERE u = $1 LIMIT 0", &[7]),
+    ("SELECT n FROM users FOR SYSTEM_TIME AS OF now() - INTERVAL '1 hour' WHERE u = $1", &[7]),
+    ("SELECT n FROM users", &[]),
+    ("SELECT 1", &[]),
+];
+
+async fn open(folder: &std::path::Path) -> (Database, Session) {
+    let database = Database::open(DatabaseOptions::of_tests(folder)).await.unwrap();
     let session = database.session();
     for parsed in asofdb_sql::parse(DECLARE).unwrap() {
         let prepared = session.prepare(&parsed, &[]).await.unwrap();
         session.execute(&prepared, Vec::new()).await.map(drop).unwrap();
     }
+    (database, session)
+}
+
+/// What is found without operators has the columns that they give.
+#[tokio::test]
+async fn what_needs_no_operators() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, session) = open(folder.path()).await;
+    for (queries, direct) in [(ONE_KEY, true), (MORE, false)] {
+        for (sql, parameters) in queries {
+            let parsed = asofdb_sql::parse(sql).unwrap().remove(0);
+            let prepared = session.prepare(&parsed, &[]).await.unwrap();
+            let values: Vec<_> = parameters.iter().map(|p| ScalarValue::Int64(Some(*p))).collect();
+            let found = session.look_up(&prepared, &values).await.unwrap();
+            assert_eq!(found.is_some(), direct, "{sql}");
+            let Some(found) = found else { continue };
+            let Outcome::Rows { stream, .. } = session.execute(&prepared, values).await.unwrap()
+            else {
+                panic!("{sql}: no rows");
+            };
+            assert_eq!(*found.schema(), stream.schema(), "{sql}");
+            let columns = found.row().map(Iterator::count);
+            assert_eq!(columns, Some(stream.schema().fields().len()), "{sql}");
+            let null = vec![ScalarValue::Int64(None); parameters.len()];
+            let found = session.look_up(&prepared, &null).await.unwrap();
+            assert_eq!(found.unwrap().row().is_some(), parameters.is_empty(), "{sql}");
+        }
+    }
+    database.close().await;
+}
+
+#[tokio::test]
+async fn what_is_planned_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, session) = open(folder.path()).await;
     for (queries, once) in [(ONCE, true), (EACH_TIME, false)] {
         for sql in queries {
             let parsed = asofdb_sql::parse(sql).unwrap().remove(0);

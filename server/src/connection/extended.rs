@@ -314,11 +314,38 @@ impl Connection {
                     | SessionStatement::Discard(_)
             )
         );
-        portal.state = self.step(&statement, portal.state, &portal.binary, limit).await?;
+        let is_answered = match &portal.state {
+            State::Bound(values) if limit.is_none() => {
+                self.answer(&statement, values, &portal.binary).await?
+            }
+            _ => false,
+        };
+        portal.state = match is_answered {
+            true => State::Drained("SELECT"),
+            false => self.step(&statement, portal.state, &portal.binary, limit).await?,
+        };
         if !ends_transaction {
             self.portals.insert(name, portal);
         }
         Ok(())
+    }
+
+    /// Answers a lookup of one key; whether the statement is one.
+    async fn answer(
+        &mut self,
+        statement: &PreparedStatement,
+        values: &[ScalarValue],
+        binary: &[bool],
+    ) -> Reply<bool> {
+        let Some(prepared) = statement.planned() else { return Ok(false) };
+        let found = self.look_up(prepared, values).await?;
+        let found = found.map_err(|e| Failure::from(sqlstate::of_planner(&e, &statement.sql)))?;
+        let Some(found) = found else { return Ok(false) };
+        if !same_types(found.schema(), prepared.schema.as_ref()) {
+            return Err(another_type());
+        }
+        self.send_found(&found, binary);
+        Ok(true)
     }
 
     /// Runs or goes on with a portal and gives its next state.
@@ -414,10 +441,11 @@ impl Connection {
 
 /// Whether a result has the columns that the client was told of: it reads their bytes as those.
 pub(super) fn same_types(found: &SchemaRef, described: Option<&SchemaRef>) -> bool {
-    let types = |schema: &SchemaRef| {
-        schema.fields().iter().map(|field| pg_type(field.data_type())).collect::<Vec<_>>()
-    };
-    described.is_some_and(|described| types(found) == types(described))
+    let Some(described) = described else { return false };
+    let mut pairs = found.fields().iter().zip(described.fields());
+    let same = |a: &DataType, b: &DataType| a == b || pg_type(a) == pg_type(b);
+    found.fields().len() == described.fields().len()
+        && pairs.all(|(a, b)| same(a.data_type(), b.data_type()))
 }
 
 /// Drivers that keep statements know it by the routine, and prepare the statement again.
@@ -477,7 +505,7 @@ fn bound_values(statement: &PreparedStatement, bind: &Bind) -> Reply<Vec<ScalarV
         .map(|(index, wanted)| {
             let declared = statement.declared.get(index).and_then(Option::as_ref);
             let described = declared.or(Some(&statement.parameters[index]));
-            let value = bind.parameters[index].as_ref().map(Bytes::as_ref);
+            let value = bind.value(index);
             let parameter = Parameter {
                 // Text of an undeclared parameter is read as whatever the statement wants.
                 declared: if binary[index] { described } else { declared },

@@ -3,6 +3,8 @@
 //! pgwire's decoder panics on short bodies and replaces bad UTF-8; nothing here does either: a body
 //! that is not exactly its message is an error.
 
+use std::ops::Range;
+
 use bytes::{Buf, Bytes};
 use pgwire::messages::startup::SecretKey;
 
@@ -94,18 +96,27 @@ pub struct Bind {
     pub statement: String,
     /// The parameters' formats: none, one for all, or one each.
     pub parameter_formats: Vec<i16>,
-    /// The values; `None` is NULL.
-    pub parameters: Vec<Option<Bytes>>,
+    /// Where the values are in `body`; `None` is NULL.
+    pub parameters: Vec<Option<Range<usize>>>,
+    /// The message's body.
+    pub body: Bytes,
     /// The result columns' formats.
     pub result_formats: Vec<i16>,
 }
 
+impl Bind {
+    /// A parameter's value; `None` is NULL.
+    pub fn value(&self, index: usize) -> Option<&[u8]> {
+        self.body.get(self.parameters.get(index)?.clone()?)
+    }
+}
+
 /// A message's body, read from the front.
-struct Body(Bytes);
+struct Body<'a>(&'a [u8]);
 
 const SHORT: Malformed = Malformed("message is too short");
 
-impl Body {
+impl Body<'_> {
     fn i16(&mut self) -> Result<i16, Malformed> {
         self.0.try_get_i16().map_err(|_| SHORT)
     }
@@ -123,9 +134,9 @@ impl Body {
     fn text(&mut self) -> Result<Result<String, Malformed>, Malformed> {
         let end = self.0.iter().position(|b| *b == 0);
         let end = end.ok_or(Malformed("string has no end"))?;
-        let text = self.0.split_to(end);
-        self.0.advance(1);
-        let text = std::str::from_utf8(&text).map(str::to_owned);
+        let (text, rest) = self.0.split_at(end);
+        self.0 = &rest[1..];
+        let text = std::str::from_utf8(text).map(str::to_owned);
         Ok(text.map_err(|_| Malformed("string is not valid UTF-8")))
     }
 
@@ -139,7 +150,8 @@ impl Body {
         (0..count).map(|_| self.i16()).collect()
     }
 
-    fn value(&mut self) -> Result<Option<Bytes>, Malformed> {
+    /// Where a value is in the body of `whole` bytes.
+    fn value(&mut self, whole: usize) -> Result<Option<Range<usize>>, Malformed> {
         let length = self.i32()?;
         if length == -1 {
             return Ok(None);
@@ -148,7 +160,9 @@ impl Body {
         if length > self.0.len() {
             return Err(SHORT);
         }
-        Ok(Some(self.0.split_to(length)))
+        let start = whole - self.0.len();
+        self.0.advance(length);
+        Ok(Some(start..start + length))
     }
 
     fn target(&mut self) -> Result<Target, Malformed> {
@@ -179,9 +193,9 @@ pub fn body_limit(kind: u8) -> Option<usize> {
     })
 }
 
-/// Decodes the body of a message of type `kind`.
-pub fn decode(kind: u8, body: Bytes) -> Result<Frontend, Malformed> {
-    let mut body = Body(body);
+/// Decodes the body of a message of type `kind`. `own` gives the body to those that keep it.
+pub fn decode(kind: u8, whole: &[u8], own: impl FnOnce() -> Bytes) -> Result<Frontend, Malformed> {
+    let mut body = Body(whole);
     let message = match kind {
         b'Q' => match body.text()? {
             Ok(sql) => Frontend::Query(sql),
@@ -202,17 +216,25 @@ pub fn decode(kind: u8, body: Bytes) -> Result<Frontend, Malformed> {
             let (portal, statement) = (body.name()?, body.name()?);
             let parameter_formats = body.formats()?;
             let count = body.count(4)?;
-            let parameters = (0..count).map(|_| body.value()).collect::<Result<_, _>>()?;
+            let parameters = (0..count).map(|_| body.value(whole.len()));
+            let parameters = parameters.collect::<Result<_, _>>()?;
             let result_formats = body.formats()?;
-            let bind = Bind { portal, statement, parameter_formats, parameters, result_formats };
-            Frontend::Bind(bind)
+            body.end(())?;
+            return Ok(Frontend::Bind(Bind {
+                portal,
+                statement,
+                parameter_formats,
+                parameters,
+                body: own(),
+                result_formats,
+            }));
         }
         b'D' => Frontend::Describe(body.target()?, body.name()?),
         b'C' => Frontend::Close(body.target()?, body.name()?),
         b'E' => Frontend::Execute { portal: body.name()?, max_rows: body.i32()? },
         b'H' => Frontend::Flush,
         b'S' => Frontend::Sync,
-        b'd' => return Ok(Frontend::CopyData(body.0)),
+        b'd' => return Ok(Frontend::CopyData(own())),
         b'c' => Frontend::CopyDone,
         b'f' => Frontend::CopyFail(body.text()?.unwrap_or_default()),
         b'X' => Frontend::Terminate,
@@ -227,17 +249,19 @@ fn not_text(extended: bool) -> Frontend {
 }
 
 /// Decodes the body of a connection's first packet.
-pub fn decode_startup(body: Bytes) -> Result<Startup, Malformed> {
+pub fn decode_startup(whole: Bytes) -> Result<Startup, Malformed> {
     const CANCEL: i32 = 80_877_102;
     const TLS: i32 = 80_877_103;
     const GSS: i32 = 80_877_104;
-    let mut body = Body(body);
+    let mut body = Body(&whole);
     match body.i32()? {
         TLS | GSS => body.end(Startup::Encryption),
         CANCEL => {
             let pid = body.i32()?;
             match body.0.len() {
-                4..=256 => Ok(Startup::Cancel(pid, SecretKey::Bytes(body.0))),
+                4..=256 => {
+                    Ok(Startup::Cancel(pid, SecretKey::Bytes(Bytes::copy_from_slice(body.0))))
+                }
                 _ => Err(Malformed("invalid length of a cancel key")),
             }
         }
@@ -260,28 +284,33 @@ pub fn decode_startup(body: Bytes) -> Result<Startup, Malformed> {
 mod tests {
     use super::*;
 
+    fn of(kind: u8, body: &[u8]) -> Result<Frontend, Malformed> {
+        decode(kind, body, || Bytes::copy_from_slice(body))
+    }
+
     #[test]
     fn every_prefix_of_a_message_is_refused_not_a_panic() {
         let bind = b"p\0s\0\0\x01\0\x01\0\x02\0\0\0\x02ab\xff\xff\xff\xff\0\x01\0\x01";
-        let decoded = decode(b'B', Bytes::from_static(bind)).unwrap();
+        let decoded = of(b'B', bind).unwrap();
         let Frontend::Bind(bound) = decoded else { panic!("not a bind") };
-        assert_eq!(bound.parameters, [Some(Bytes::from_static(b"ab")), None]);
+        assert_eq!(bound.parameters.len(), 2);
+        assert_eq!((bound.value(0), bound.value(1)), (Some(b"ab".as_slice()), None));
         assert_eq!((bound.parameter_formats, bound.result_formats), (vec![1], vec![1]));
         for length in 0..bind.len() {
-            assert!(decode(b'B', Bytes::from_static(&bind[..length])).is_err(), "{length}");
+            assert!(of(b'B', &bind[..length]).is_err(), "{length}");
         }
         let parse = b"s\0select\0\0\x01\0\0\0\x14";
         for length in 0..parse.len() {
-            assert!(decode(b'P', Bytes::from_static(&parse[..length])).is_err(), "{length}");
+            assert!(of(b'P', &parse[..length]).is_err(), "{length}");
         }
-        assert!(decode(b'S', Bytes::from_static(b"x")).is_err());
-        assert!(decode(b'?', Bytes::new()).is_err());
-        assert!(decode(b'B', Bytes::from_static(b"\0\0\xff\xff")).is_err());
+        assert!(of(b'S', b"x").is_err());
+        assert!(of(b'?', b"").is_err());
+        assert!(of(b'B', b"\0\0\xff\xff").is_err());
     }
 
     #[test]
     fn text_must_be_utf8() {
-        let refused = decode(b'Q', Bytes::from_static(b"\xff\0")).unwrap();
+        let refused = of(b'Q', b"\xff\0").unwrap();
         assert!(matches!(refused, Frontend::Refused { extended: false, code: "22021", .. }));
     }
 

@@ -8,8 +8,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{FutureExt, StreamExt};
+use pgwire::api::ConnectionHandle;
 use tokio::time::Instant;
 
+use super::settings::Settings;
 use super::wire::Wire;
 use super::{Failure, Reply};
 use crate::encode::BatchEncoder;
@@ -22,8 +24,11 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// `cancel` fires when another connection asks for it.
-    pub fn new(cancel: futures::channel::oneshot::Receiver<()>, deadline: Option<Instant>) -> Self {
+    /// What can end a statement of a session that starts now.
+    pub async fn begin(handle: &ConnectionHandle, settings: &Settings) -> Self {
+        // Fires when another connection asks for it.
+        let cancel = handle.start_query().await;
+        let deadline = settings.statement_timeout().map(|limit| Instant::now() + limit);
         Interrupt { cancel, deadline }
     }
 

@@ -67,6 +67,20 @@ impl Connection {
         if self.transaction == TransactionStatus::Error {
             return Ok(false);
         }
+        let text = vec![false; schema.fields().len()];
+        match self.look_up(prepared, &values).await? {
+            Ok(Some(found)) if same_types(found.schema(), Some(&schema)) => {
+                statement.describe_rows(&text, &mut self.wire);
+                self.send_found(&found, &text);
+                return Ok(true);
+            }
+            Ok(None) => {}
+            // Not one of planning, so it has no position in the shape's text.
+            Err(error) if statement.is_current(&self.session) => {
+                return Err(sqlstate::of_planner(&error, "").into());
+            }
+            Ok(_) | Err(_) => return Ok(false),
+        }
         let mut interrupt = self.interrupt().await;
         let work = self.session.execute(prepared, values);
         let (tag, stream) = match interrupt.guard(&mut self.wire, work).await? {
@@ -80,7 +94,6 @@ impl Connection {
         if !same_types(&stream.schema(), Some(&schema)) {
             return Ok(false);
         }
-        let text = vec![false; schema.fields().len()];
         statement.describe_rows(&text, &mut self.wire);
         let tag = self.send_all(&mut Rows::new(stream, text, tag), &mut interrupt).await?;
         self.complete(tag);

@@ -97,6 +97,11 @@ impl Wire {
         Ok(self.flush().await?)
     }
 
+    /// The next message, if it has come whole already.
+    pub fn buffered(&mut self) -> Result<Option<Frontend>, ReadError> {
+        Ok(self.take()?)
+    }
+
     /// The next message.
     pub async fn read(&mut self) -> Result<Frontend, ReadError> {
         loop {
@@ -132,14 +137,15 @@ impl Wire {
         if self.incoming.len() < 5 + length {
             return Ok(None);
         }
-        let frame = self.incoming.split_to(5 + length);
-        let body = if length > KEEP_BYTES {
-            frame.freeze().slice(5..)
-        } else {
-            // A copy lets the buffer be used again even if a value is kept for long.
-            Bytes::copy_from_slice(&frame[5..])
-        };
-        message::decode(kind, body).map(Some)
+        if length > KEEP_BYTES {
+            let body = self.incoming.split_to(5 + length).freeze().slice(5..);
+            return message::decode(kind, &body, || body.clone()).map(Some);
+        }
+        let body = &self.incoming[5..5 + length];
+        // A copy lets the buffer be used again even if a value is kept for long.
+        let message = message::decode(kind, body, || Bytes::copy_from_slice(body));
+        self.incoming.advance(5 + length);
+        message.map(Some)
     }
 
     fn skipped(&mut self) -> Option<Frontend> {

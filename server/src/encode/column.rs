@@ -17,6 +17,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::{BufMut, BytesMut};
 use postgres_types::Type;
 
+use super::scalar::Scalar;
 use super::{datetime, number};
 use crate::types::pg_type;
 
@@ -124,30 +125,43 @@ impl Column {
 
     /// Appends the value in `row`, which is not NULL, without its length.
     pub fn write(&self, form: Form, row: usize, out: &mut BytesMut) {
-        match form {
-            Form::Text => self.write_text(row, out),
-            Form::Binary => self.write_binary(row, out),
+        match (self.scalar(row), form) {
+            (Some(scalar), form) => scalar.write(form, out),
+            (None, Form::Text) => self.write_other_text(row, out),
+            (None, Form::Binary) => self.write_other_binary(row, out),
         }
     }
 
-    fn write_text(&self, row: usize, out: &mut BytesMut) {
+    /// The value in `row`, which is not NULL, if it is one.
+    fn scalar(&self, row: usize) -> Option<Scalar<'_>> {
+        Some(match self {
+            Column::Boolean(a) => Scalar::Boolean(a.value(row)),
+            Column::Int16(a) => Scalar::Int16(a.value(row)),
+            Column::Int32(a) => Scalar::Int32(a.value(row)),
+            Column::Int64(a) => Scalar::Int64(a.value(row)),
+            Column::Float32(a) => Scalar::Float32(a.value(row)),
+            Column::Float64(a) => Scalar::Float64(a.value(row)),
+            Column::Decimal(a, scale) => Scalar::Decimal(a.value(row), *scale),
+            Column::Text(a) => Scalar::Text(a.value(row)),
+            Column::TextView(a) => Scalar::Text(a.value(row)),
+            Column::Date(a) => Scalar::Date(a.value(row)),
+            Column::Instant(a, zone) => Scalar::Instant(a.value(row), *zone),
+            Column::Null
+            | Column::WideDecimal(..)
+            | Column::Bytes(_)
+            | Column::Time(_)
+            | Column::Interval(_)
+            | Column::List { .. } => return None,
+        })
+    }
+
+    /// As text, a value that is no scalar.
+    fn write_other_text(&self, row: usize, out: &mut BytesMut) {
         match self {
-            Column::Null => {}
-            Column::Boolean(a) => out.put_u8(if a.value(row) { b't' } else { b'f' }),
-            Column::Int16(a) => number::write_integer(i64::from(a.value(row)), out),
-            Column::Int32(a) => number::write_integer(i64::from(a.value(row)), out),
-            Column::Int64(a) => number::write_integer(a.value(row), out),
-            Column::Float32(a) => number::write_float4(a.value(row), out),
-            Column::Float64(a) => number::write_float8(a.value(row), out),
-            Column::Decimal(a, scale) => number::write_decimal(a.value(row), *scale, out),
             Column::WideDecimal(a, scale) => {
                 number::write_decimal_text(a.value(row).to_string().as_bytes(), *scale, out);
             }
-            Column::Text(a) => out.put_slice(a.value(row).as_bytes()),
-            Column::TextView(a) => out.put_slice(a.value(row).as_bytes()),
             Column::Bytes(a) => write_hex(a.value(row), out),
-            Column::Date(a) => datetime::write_date(a.value(row), out),
-            Column::Instant(a, zone) => datetime::write_instant(a.value(row), *zone, out),
             Column::Time(a) => datetime::write_time(a.value(row), out),
             Column::Interval(a) => datetime::write_interval(a.value(row), out),
             Column::List { lists, values, .. } => {
@@ -161,28 +175,19 @@ impl Column {
                 }
                 out.put_u8(b'}');
             }
+            // The others are scalars.
+            _ => {}
         }
     }
 
-    fn write_binary(&self, row: usize, out: &mut BytesMut) {
+    /// As binary, a value that is no scalar.
+    fn write_other_binary(&self, row: usize, out: &mut BytesMut) {
         match self {
-            Column::Null => {}
-            Column::Boolean(a) => out.put_u8(u8::from(a.value(row))),
-            Column::Int16(a) => out.put_i16(a.value(row)),
-            Column::Int32(a) => out.put_i32(a.value(row)),
-            Column::Int64(a) => out.put_i64(a.value(row)),
-            Column::Float32(a) => out.put_f32(a.value(row)),
-            Column::Float64(a) => out.put_f64(a.value(row)),
-            Column::Decimal(a, scale) => number::write_decimal_binary(a.value(row), *scale, out),
             Column::WideDecimal(a, scale) => {
                 let digits = a.value(row).to_string();
                 number::write_decimal_binary_text(digits.as_bytes(), *scale, out);
             }
-            Column::Text(a) => out.put_slice(a.value(row).as_bytes()),
-            Column::TextView(a) => out.put_slice(a.value(row).as_bytes()),
             Column::Bytes(a) => out.put_slice(a.value(row)),
-            Column::Date(a) => datetime::write_date_binary(a.value(row), out),
-            Column::Instant(a, _) => datetime::write_instant_binary(a.value(row), out),
             Column::Time(a) => out.put_i64(a.value(row)),
             Column::Interval(a) => datetime::write_interval_binary(a.value(row), out),
             Column::List { lists, values, element } => {
@@ -199,6 +204,7 @@ impl Column {
                     super::write_field(values, Form::Binary, at, out);
                 }
             }
+            _ => {}
         }
     }
 }
@@ -264,7 +270,7 @@ fn write_element(values: &Column, at: usize, out: &mut BytesMut) {
         return out.put_slice(b"NULL");
     }
     let start = out.len();
-    values.write_text(at, out);
+    values.write(Form::Text, at, out);
     if matches!(values, Column::List { .. }) || !needs_quotes(&out[start..]) {
         return;
     }

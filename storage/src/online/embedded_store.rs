@@ -60,21 +60,19 @@ impl<C: Cell> EmbeddedStore<C> {
         self.spaces.read().get(&space).cloned().ok_or(Error::UnknownSpace { space })
     }
 
-    /// The space, if it can be read, and how many fills it has had.
-    fn readable(&self, space: u32) -> Result<(Arc<Space<C>>, u64), Error> {
-        let found = self.space(space)?;
+    /// How many fills a space has had, if it can be read.
+    fn readable(found: &Space<C>, space: u32) -> Result<u64, Error> {
         let fills = found.fills.load(Ordering::SeqCst);
         match *found.coverage.read() {
-            Coverage::Ready { .. } => {}
-            Coverage::Filling { .. } => return Err(Error::StateNotReady { space, shard: 0 }),
-            Coverage::Lost => return Err(Error::StateLost { space, shards: vec![0] }),
+            Coverage::Ready { .. } => Ok(fills),
+            Coverage::Filling { .. } => Err(Error::StateNotReady { space, shard: 0 }),
+            Coverage::Lost => Err(Error::StateLost { space, shards: vec![0] }),
         }
-        Ok((found, fills))
     }
 
     /// Fails if a fill has begun, or a batch has failed, since there had been `fills`.
-    fn check_still(&self, space: u32, fills: u64) -> Result<(), Error> {
-        match self.readable(space)?.1 == fills {
+    fn check_still(found: &Space<C>, space: u32, fills: u64) -> Result<(), Error> {
+        match Self::readable(found, space)? == fills {
             true => Ok(()),
             false => Err(Error::StateNotReady { space, shard: 0 }),
         }
@@ -250,22 +248,25 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         look: &mut (dyn for<'a> FnMut(usize, Option<&'a C>) -> Look + Send),
     ) -> Result<(), Error> {
         super::check_keys(keys.iter().copied())?;
-        let (found, fills) = self.readable(space)?;
+        // Nobody drops the space meanwhile; `look` does not call the store.
+        let spaces = self.spaces.read();
+        let found = spaces.get(&space).ok_or(Error::UnknownSpace { space })?;
+        let fills = Self::readable(found, space)?;
         let earliest = C::earliest(&found.schema, want);
         for (index, key) in keys.iter().enumerate() {
-            let mut shown = Err(super::insatiable(space));
+            let mut shown = None;
             self.cells.read(space, key, &mut |cell| {
                 let before = found.kept_from.load(Ordering::SeqCst);
                 if earliest < before {
-                    shown = Err(Error::StateForgotten { space, before });
+                    shown = Some(Err(Error::StateForgotten { space, before }));
                 } else if (0..LOOKS).any(|_| look(index, cell) == Look::Done || cell.is_none()) {
                     // All of the cell is here: whoever asks for more is shown the same again.
-                    shown = Ok(());
+                    shown = Some(Ok(()));
                 }
             })?;
-            shown?;
+            shown.unwrap_or_else(|| Err(super::insatiable(space)))?;
         }
-        self.check_still(space, fills)
+        Self::check_still(found, space, fills)
     }
 
     async fn keys(
@@ -273,15 +274,15 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         space: u32,
         visit: &mut (dyn for<'a> FnMut(&'a [u8]) + Send),
     ) -> Result<(), Error> {
-        let (_, fills) = self.readable(space)?;
+        let fills = Self::readable(&*self.space(space)?, space)?;
         self.cells.keys(space, visit)?;
-        self.check_still(space, fills)
+        Self::check_still(&*self.space(space)?, space, fills)
     }
 
     async fn len(&self, space: u32) -> Result<u64, Error> {
-        let (_, fills) = self.readable(space)?;
+        let fills = Self::readable(&*self.space(space)?, space)?;
         let cells = self.cells.len(space)?;
-        self.check_still(space, fills)?;
+        Self::check_still(&*self.space(space)?, space, fills)?;
         Ok(cells as u64)
     }
 }

@@ -1,4 +1,5 @@
-//! A column being written: one builder per kind, cast to the Arrow type at the end.
+//! Values being written: a column by one builder per kind, cast to the Arrow type at the end; or a
+//! row, as it is.
 
 use std::sync::Arc;
 
@@ -13,9 +14,27 @@ use arrow::datatypes::{
 use super::{Bool, Decimal, Double, Kind, Long, Physical, Text, physical};
 use crate::error::Error;
 
-/// A column being written, of one physical kind.
+/// A value of any kind, or NULL.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// NULL.
+    Null,
+    /// An integer, a date (days) or a timestamp (microseconds).
+    Long(i64),
+    /// A floating-point number.
+    Double(f64),
+    /// A decimal without its scale.
+    Decimal(i128),
+    /// A boolean.
+    Bool(bool),
+    /// A string.
+    Text(Box<str>),
+}
+
+/// A column being written, of one physical kind; or a row, whose values are of any.
 #[derive(Debug)]
 pub enum Output {
+    Row(Vec<Value>),
     Long(Numbers<i64>),
     Double(Numbers<f64>),
     Decimal(Numbers<i128>),
@@ -65,6 +84,7 @@ impl Output {
     /// Appends NULL.
     pub(crate) fn push_null(&mut self) {
         match self {
+            Output::Row(values) => values.push(Value::Null),
             Output::Long(builder) => Long::push(builder, None),
             Output::Double(builder) => Double::push(builder, None),
             Output::Decimal(builder) => Decimal::push(builder, None),
@@ -75,6 +95,10 @@ impl Output {
 
     /// Appends a value of kind `K`.
     pub(crate) fn push<K: Kind>(&mut self, value: Option<K::Value<'_>>) -> Result<(), Error> {
+        if let Output::Row(values) = self {
+            values.push(value.map_or(Value::Null, K::value));
+            return Ok(());
+        }
         let builder = K::builder(self).ok_or(Error::Internal("output of another kind"))?;
         K::push(builder, value);
         Ok(())
@@ -83,6 +107,7 @@ impl Output {
     /// The array, as `data_type`.
     pub(crate) fn finish(self, data_type: &DataType) -> Result<ArrayRef, Error> {
         Ok(match self {
+            Output::Row(_) => return Err(Error::Internal("a row is no column")),
             Output::Long(numbers) => finish_long(numbers.finish(), data_type),
             Output::Double(numbers) => {
                 let array: Float64Array = numbers.finish();

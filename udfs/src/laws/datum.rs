@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::datatypes::{DataType, TimeUnit};
 
-use crate::Cell;
+use crate::{Cell, Value};
 
 /// A value, by what it is rather than how it is stored.
 #[derive(Debug, Clone)]
@@ -41,6 +41,18 @@ impl Datum {
             Datum::Text(value) => Cell::Text(value),
         }
     }
+}
+
+/// A value of a row; `None` is NULL.
+pub(super) fn of_value(value: &Value) -> Option<Datum> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Long(value) => Datum::Int(*value),
+        Value::Double(value) => Datum::Double(*value),
+        Value::Decimal(value) => Datum::Decimal(*value),
+        Value::Bool(value) => Datum::Bool(*value),
+        Value::Text(text) => Datum::Text(text.to_string()),
+    })
 }
 
 /// Every argument type, decimals with several scales.

@@ -1,11 +1,11 @@
-//! The columns that reads of timelines fill: one per requested call.
+//! What reads of timelines fill: columns, one per requested call, or the values of one row.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
 use super::view::View;
 use crate::error::Error;
-use crate::kind::Output;
+use crate::kind::{Output, Value};
 use crate::layout::Layout;
 
 /// One column per requested call, one row per read.
@@ -55,12 +55,8 @@ impl Outputs {
     ///
     /// `NoSuchCall` if the outputs were made for calls that the layout does not have.
     pub fn append_empty_row(&mut self, layout: &Layout) -> Result<(), Error> {
-        for (&call, output) in self.calls.iter().zip(&mut self.columns) {
-            let (index, _) = layout.plan(call)?;
-            let measure = &layout.measures()[index];
-            measure.aggregate.read(&View::new(&[], index, measure), output)?;
-        }
-        Ok(())
+        let mut outputs = self.calls.iter().zip(&mut self.columns);
+        outputs.try_for_each(|(&call, output)| read_empty(layout, call, output))
     }
 
     /// The arrays, in the order of the calls.
@@ -72,4 +68,59 @@ impl Outputs {
         let columns = self.columns.into_iter().zip(&self.types);
         columns.map(|(column, data_type)| column.finish(data_type)).collect()
     }
+}
+
+/// The values of one read, call after call, in the kinds that they are computed in.
+#[derive(Debug)]
+pub struct Row {
+    output: Output,
+}
+
+impl Row {
+    /// No values yet; there is room for `values`.
+    pub fn with_capacity(values: usize) -> Self {
+        Row { output: Output::Row(Vec::with_capacity(values)) }
+    }
+
+    pub(super) fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
+    /// Appends a value.
+    pub fn push(&mut self, value: Value) {
+        if let Output::Row(values) = &mut self.output {
+            values.push(value);
+        }
+    }
+
+    /// A key without events: counts are 0, everything else is NULL.
+    ///
+    /// # Errors
+    ///
+    /// `NoSuchCall` if the layout does not have one of `calls`.
+    pub fn append_empty(&mut self, layout: &Layout, calls: &[usize]) -> Result<(), Error> {
+        calls.iter().try_for_each(|&call| read_empty(layout, call, &mut self.output))
+    }
+
+    /// Takes the values from `length` on away.
+    pub fn truncate(&mut self, length: usize) {
+        if let Output::Row(values) = &mut self.output {
+            values.truncate(length);
+        }
+    }
+
+    /// The values.
+    pub fn values(&self) -> &[Value] {
+        match &self.output {
+            Output::Row(values) => values,
+            _ => &[],
+        }
+    }
+}
+
+/// Appends the value of a call over no events.
+fn read_empty(layout: &Layout, call: usize, output: &mut Output) -> Result<(), Error> {
+    let (index, _) = layout.plan(call)?;
+    let measure = &layout.measures()[index];
+    measure.aggregate.read(&View::new(&[], index, measure), output)
 }

@@ -123,9 +123,14 @@ impl Packed {
         Some(Packed { columns: columns.collect(), row_bits, place_bits })
     }
 
-    /// The words of those rows that `goes` takes, by batch and row.
-    fn words(&self, batches: &[Vec<ArrayRef>], goes: impl Fn(usize, usize) -> bool) -> Vec<u128> {
-        let (mut words, mut of_batch) = (Vec::new(), Vec::new());
+    /// The words of those rows, about `capacity`, that `goes` takes, by batch and row.
+    fn words(
+        &self,
+        batches: &[Vec<ArrayRef>],
+        capacity: usize,
+        goes: impl Fn(usize, usize) -> bool,
+    ) -> Vec<u128> {
+        let (mut words, mut of_batch) = (Vec::with_capacity(capacity), Vec::new());
         for (batch, columns) in batches.iter().enumerate() {
             of_batch.clear();
             of_batch.resize(columns.first().map_or(0, |column| column.len()), 0);
@@ -140,11 +145,11 @@ impl Packed {
     }
 }
 
-/// The order, ascending and NULLs first, of those rows of batches that `goes` takes, by batch and
-/// row. What is `packed` is as for [`Packed::of`].
+/// The order, ascending and NULLs first, of those rows of batches, about `capacity`, that `goes`
+/// takes, by batch and row. What is `packed` is as for [`Packed::of`].
 pub fn order(
     packed: Option<&Arc<Packed>>,
-    batches: &[Vec<ArrayRef>],
+    (batches, capacity): (&[Vec<ArrayRef>], usize),
     goes: impl Fn(usize, usize) -> bool,
 ) -> Result<Order, ArrowError> {
     let Some(packed) = packed else {
@@ -152,7 +157,7 @@ pub fn order(
         places.retain(|(batch, row)| goes(*batch, *row));
         return Ok(Order::Places(places));
     };
-    let mut words = packed.words(batches, goes);
+    let mut words = packed.words(batches, capacity, goes);
     words.sort_unstable();
     Ok(Order::Words(Words { words, packed: Arc::clone(packed) }))
 }
@@ -289,7 +294,7 @@ mod tests {
             })
             .collect();
         let packed = Packed::of(&batches).map(Arc::new);
-        let order = order(packed.as_ref(), &batches, |_, _| true).unwrap();
+        let order = order(packed.as_ref(), (&batches, rows.len()), |_, _| true).unwrap();
         let places = order.places(0..order.len());
         let found: Vec<Row> =
             places.into_iter().map(|(batch, row)| rows[batch * 3 + row]).collect();
