@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::internal_err;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryConsumer;
@@ -34,6 +35,7 @@ use datafusion::physical_plan::{
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, TryFutureExt, TryStreamExt, stream};
 use parking_lot::Mutex;
+use tokio::task::JoinError;
 
 use super::as_of_join::AsOfJoinExec;
 use gather::{Gathering, Rows};
@@ -129,7 +131,7 @@ impl KeySortExec {
         let (schema, parts) = (self.schema(), Arc::clone(&fetched_from));
         let rows = async move {
             let rows = gathered.await.map_err(DataFusionError::Shared)?;
-            sorted(&rows, partition, (&late, &parts), (by, schema, metrics, context))
+            sorted(&rows, partition, (&late, &parts), (by, schema, metrics, context)).await
         };
         let rows = stream::once(rows).try_flatten();
         let stream = Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows));
@@ -168,8 +170,12 @@ impl KeySortExec {
     }
 }
 
+fn join_error(error: JoinError) -> DataFusionError {
+    DataFusionError::ExecutionJoin(Box::new(error))
+}
+
 /// The rows of a partition in their order.
-fn sorted(
+async fn sorted(
     rows: &Rows,
     partition: usize,
     (late, parts): (&[usize], &OnceLock<Arc<Parts>>),
@@ -186,11 +192,13 @@ fn sorted(
                 return internal_err!("the rows of a partition are given once");
             };
             let rows = batch_rows(memory.size(), keys.rows(), &context);
-            let order = {
-                let _timer = metrics.elapsed_compute().timer();
-                keys.order(partition, partitions)?
-            };
-            drop(keys);
+            let timer = metrics.elapsed_compute().clone();
+            // Partitions that have waited for the same would else be ordered one after the other.
+            let order = SpawnedTask::spawn_blocking(move || {
+                let _timer = timer.timer();
+                keys.order(partition, partitions)
+            });
+            let order = order.join().await.map_err(join_error)??;
             let sorted = Sorted::new(&held.parts, order, rows, late);
             if !late.is_empty() {
                 parts.get_or_init(|| Arc::clone(&held.parts));

@@ -17,6 +17,7 @@ use datafusion::physical_plan::sorts::streaming_merge::SortedSpillFile;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 
+use super::join_error;
 use super::packed::{self, Order, Packed};
 use super::sorted::{Parts, Sorted, batch_rows};
 
@@ -81,9 +82,7 @@ impl Gathering {
             })
             .collect();
         for task in tasks {
-            task.join()
-                .await
-                .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??;
+            task.join().await.map_err(join_error)??;
         }
         let mut collected = collected.lock();
         collected.finish(&gathering)
