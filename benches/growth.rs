@@ -10,7 +10,7 @@ use std::process::Command;
 use clap::Args;
 use tokio_postgres::Client;
 
-use crate::process::{AsofDb, settle, touch_memory};
+use crate::process::{AsofDb, settle};
 use crate::report::cell;
 use crate::train::{Cost, cost};
 use crate::workload::{self, Shape};
@@ -117,11 +117,9 @@ impl Point {
         let mut costs = [Vec::new(), Vec::new()];
         for _ in 0..setting.rounds {
             settle().await;
-            touch_memory(self.events * 256);
             costs[0].push(cost::asofdb(&server, &client, &statement, &ours).await?);
             if with_peer {
                 settle().await;
-                touch_memory(self.events * 256);
                 costs[1].push(self.duckdb(setting, folder.path(), &theirs)?);
                 agree::training_sets(&ours, &theirs, false)
                     .map_err(|error| format!("DuckDB gives another answer: {error}"))?;

@@ -324,14 +324,6 @@ pub async fn connect(url: &str) -> Result<Client, Error> {
     Ok(client)
 }
 
-/// Takes memory and gives it back, at most 4 GiB. The host of a virtual machine takes back what nobody
-/// uses for a while: without this the first system that is measured pays for getting it again.
-pub fn touch_memory(bytes: usize) {
-    let mut memory = vec![0_u8; bytes.min(4 << 30)];
-    memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
-    std::hint::black_box(&memory);
-}
-
 /// Lets the disk come to rest between two measurements.
 pub async fn settle() {
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -20,7 +20,7 @@ use tokio_postgres::Client;
 pub use cost::Cost;
 
 use crate::definition::{self, PROFILE};
-use crate::process::{AsofDb, settle, touch_memory};
+use crate::process::{AsofDb, settle};
 use crate::report::{Better, Series, compare, heading};
 use crate::{Error, Setting, agree, workload};
 
@@ -130,7 +130,6 @@ async fn measure(
     for round in 0..setting.rounds {
         for (system, costs) in systems.iter().zip(&mut costs) {
             settle().await;
-            touch_memory(rows * 256);
             costs.push(match system {
                 System::Asofdb => in_place.measure(task, &ours).await?,
                 System::AsofdbHistory => ingested()?.measure(task, &theirs).await?,
