@@ -2,6 +2,8 @@
 
 use std::future::Future;
 
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::error::DataFusionError;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
@@ -59,6 +61,14 @@ impl Background {
             tracing::error!(%error, "background work ended abnormally");
         }
     }
+}
+
+/// A part of a query, at work beside the others from now on. It ends when the answer is dropped.
+pub fn beside<T: Send + 'static>(
+    work: impl Future<Output = Result<T, DataFusionError>> + Send + 'static,
+) -> impl Future<Output = Result<T, DataFusionError>> + Send {
+    let task = SpawnedTask::spawn(work);
+    async move { task.join().await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))? }
 }
 
 /// Runs `work`, which blocks its thread, away from the other tasks.

@@ -10,6 +10,7 @@ mod extended;
 mod introspection;
 mod message;
 mod one_key;
+mod prepared_statement;
 mod rows;
 mod settings;
 mod shared_statements;
@@ -33,8 +34,9 @@ use pgwire::messages::startup::ParameterStatus;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 
-use self::extended::{Portal, PreparedStatement};
+use self::extended::Portal;
 use self::message::Frontend;
+use self::prepared_statement::PreparedStatement;
 use self::rows::Interrupt;
 use self::settings::{Changed, Settings};
 use self::shared_statements::SharedStatements;

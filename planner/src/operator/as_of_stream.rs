@@ -24,12 +24,14 @@ use super::late_columns::LateColumns;
 use crate::error::Error;
 use crate::track::{EVENT_POSITION, EVENT_TIME, events};
 
+/// The columns that the events lack if, with their first batch, there is where to fetch them.
+pub type Late = (Arc<LateColumns>, Arc<OnceLock<Arc<Parts>>>);
+
 /// What a partition is started with.
 pub struct StreamParts {
     pub spine: SendableRecordBatchStream,
     pub events: SendableRecordBatchStream,
-    /// The columns that the events lack if, with their first batch, there is where to fetch them.
-    pub late: Option<(Arc<LateColumns>, Arc<OnceLock<Arc<Parts>>>)>,
+    pub late: Option<Late>,
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
     pub as_of: Arc<dyn PhysicalExpr>,
     pub layout: Arc<Layout>,
@@ -42,7 +44,7 @@ pub struct StreamParts {
 pub struct AsOfStream {
     events: SendableRecordBatchStream,
     events_done: bool,
-    late: Option<(Arc<LateColumns>, Arc<OnceLock<Arc<Parts>>>)>,
+    late: Option<Late>,
     /// Events read and still needed, ordered by key, time and position.
     buffer: Vec<RecordBatch>,
     keys: Vec<Arc<dyn PhysicalExpr>>,

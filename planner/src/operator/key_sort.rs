@@ -16,7 +16,6 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::internal_err;
-use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryConsumer;
@@ -35,9 +34,10 @@ use datafusion::physical_plan::{
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, TryFutureExt, TryStreamExt, stream};
 use parking_lot::Mutex;
-use tokio::task::JoinError;
 
 use super::as_of_join::AsOfJoinExec;
+use crate::error::Error;
+use crate::task::blocking;
 use gather::{Gathering, Rows};
 pub use sorted::Parts;
 use sorted::{Sorted, batch_rows};
@@ -170,10 +170,6 @@ impl KeySortExec {
     }
 }
 
-fn join_error(error: JoinError) -> DataFusionError {
-    DataFusionError::ExecutionJoin(Box::new(error))
-}
-
 /// The rows of a partition in their order.
 async fn sorted(
     rows: &Rows,
@@ -194,11 +190,11 @@ async fn sorted(
             let rows = batch_rows(memory.size(), keys.rows(), &context);
             let timer = metrics.elapsed_compute().clone();
             // Partitions that have waited for the same would else be ordered one after the other.
-            let order = SpawnedTask::spawn_blocking(move || {
+            let order = blocking(move || {
                 let _timer = timer.timer();
-                keys.order(partition, partitions)
+                keys.order(partition, partitions).map_err(Error::from_datafusion)
             });
-            let order = order.join().await.map_err(join_error)??;
+            let order = order.await?;
             let sorted = Sorted::new(&held.parts, order, rows, late);
             if !late.is_empty() {
                 parts.get_or_init(|| Arc::clone(&held.parts));

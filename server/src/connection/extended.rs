@@ -2,128 +2,33 @@
 //!
 //! A portal keeps its row stream between Executes; rows go straight to the socket.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
-use asofdb_planner::{Outcome, Prepared, Session};
-use asofdb_sql::{Parsed, SessionStatement, Statement};
-use bytes::{Bytes, BytesMut};
+use asofdb_planner::Outcome;
+use asofdb_sql::SessionStatement;
 use datafusion::scalar::ScalarValue;
 use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::data::{NoData, ParameterDescription, RowDescription};
+use pgwire::messages::data::ParameterDescription;
 use pgwire::messages::extendedquery::{
     BindComplete, CloseComplete, ParseComplete, PortalSuspended,
 };
 use pgwire::messages::response::EmptyQueryResponse;
 use postgres_types::Type;
 
-use super::command::{self, Answer};
+use super::command::Answer;
 use super::introspection;
 use super::message::{Bind, Frontend, Target};
+use super::prepared_statement::{Kind, PreparedStatement, session_statement};
 use super::rows::{Interrupt, Progress, Rows};
-use super::wire::Wire;
 use super::{Connection, Failure, Reply};
 use crate::decode::{Parameter, decode};
-use crate::encode::{describe, formats};
+use crate::encode::formats;
 use crate::sqlstate;
 use crate::types::{arrow_type, pg_type};
 
 /// Prepared statements, and portals, that a session may have.
 const MAX_NAMED: usize = 10_000;
-
-/// A prepared statement.
-pub(super) struct PreparedStatement {
-    kind: Kind,
-    /// The statement's text, for positions in errors.
-    sql: String,
-    /// The parameters' types as the client is told.
-    parameters: Vec<Type>,
-    /// Which of them the client declared.
-    declared: Vec<Option<Type>>,
-    /// The `RowDescription` of columns in text, and of columns in binary format.
-    descriptions: [OnceLock<Bytes>; 2],
-}
-
-enum Kind {
-    /// A text without a statement.
-    Empty,
-    /// About the session.
-    Session(Parsed),
-    /// The planner's.
-    Planned(Parsed, Prepared),
-}
-
-impl PreparedStatement {
-    pub(super) fn schema(&self) -> Option<SchemaRef> {
-        match &self.kind {
-            Kind::Empty => None,
-            Kind::Session(parsed) => session_statement(parsed).and_then(command::schema),
-            Kind::Planned(_, prepared) => prepared.schema.clone(),
-        }
-    }
-
-    /// The planner's side of a query or an `INSERT`.
-    pub(super) fn planned(&self) -> Option<&Prepared> {
-        match &self.kind {
-            Kind::Planned(_, prepared) => Some(prepared),
-            _ => None,
-        }
-    }
-
-    /// Whether it is planned for the present catalog.
-    pub(super) fn is_current(&self, session: &Session) -> bool {
-        self.planned().is_none_or(|prepared| session.is_current(prepared))
-    }
-
-    /// Whether it runs without any more planning.
-    pub(super) fn is_ready(&self) -> bool {
-        self.planned().is_some_and(Prepared::is_ready)
-    }
-
-    /// Whether another session may have use for it.
-    pub(super) fn is_reusable(&self) -> bool {
-        matches!(&self.kind, Kind::Planned(Parsed { statement: Statement::Query(_), .. }, _))
-    }
-
-    /// Appends the `RowDescription`, or that there are no rows.
-    pub(super) fn describe_rows(&self, binary: &[bool], wire: &mut Wire) {
-        let Some(schema) = self.schema() else {
-            return wire.put(PgWireBackendMessage::NoData(NoData::new()));
-        };
-        let description =
-            || PgWireBackendMessage::RowDescription(RowDescription::new(describe(&schema, binary)));
-        let first = binary.first().copied().unwrap_or(false);
-        if binary.iter().any(|format| *format != first) {
-            return wire.put(description());
-        }
-        let known = self.descriptions[usize::from(first)].get_or_init(|| {
-            let mut bytes = BytesMut::new();
-            // What is too long for a message is told when it is put.
-            if description().encode(&mut bytes).is_err() {
-                bytes.clear();
-            }
-            bytes.freeze()
-        });
-        match known.is_empty() {
-            false => wire.out().extend_from_slice(known),
-            true => wire.put(description()),
-        }
-    }
-
-    fn parsed(&self) -> Option<&Parsed> {
-        match &self.kind {
-            Kind::Empty => None,
-            Kind::Session(parsed) | Kind::Planned(parsed, _) => Some(parsed),
-        }
-    }
-}
-
-fn session_statement(parsed: &Parsed) -> Option<&SessionStatement> {
-    match &parsed.statement {
-        Statement::Session(statement) => Some(statement),
-        _ => None,
-    }
-}
 
 /// A statement with its parameters.
 pub(super) struct Portal {

@@ -8,7 +8,7 @@ use asofdb_planner::Session;
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 
-use super::extended::PreparedStatement;
+use super::prepared_statement::PreparedStatement;
 
 /// Statements that are kept.
 const STATEMENTS: usize = 1024;

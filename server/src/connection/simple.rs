@@ -12,7 +12,8 @@ use pgwire::messages::data::RowDescription;
 use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, TransactionStatus};
 
 use super::command::Answer;
-use super::extended::{PreparedStatement, same_types};
+use super::extended::same_types;
+use super::prepared_statement::PreparedStatement;
 use super::rows::{Interrupt, Progress, Rows};
 use super::{Connection, Failure, Reply};
 use crate::encode::describe;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::hash_utils::create_hashes;
-use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -17,9 +16,9 @@ use datafusion::physical_plan::sorts::streaming_merge::SortedSpillFile;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 
-use super::join_error;
 use super::packed::{self, Order, Packed};
 use super::sorted::{Parts, Sorted, batch_rows};
+use crate::task::beside;
 
 /// What the order of a row takes in memory, and its partition.
 const ORDER_BYTES: usize = size_of::<u128>() + size_of::<u16>();
@@ -70,7 +69,7 @@ impl Gathering {
             .into_iter()
             .map(|mut input| {
                 let (gathering, collected) = (Arc::clone(&gathering), Arc::clone(&collected));
-                SpawnedTask::spawn(async move {
+                beside(async move {
                     while let Some(batch) = input.try_next().await? {
                         if batch.num_rows() > 0 {
                             let keys = gathering.sort_keys(&batch)?;
@@ -82,7 +81,7 @@ impl Gathering {
             })
             .collect();
         for task in tasks {
-            task.join().await.map_err(join_error)??;
+            task.await?;
         }
         let mut collected = collected.lock();
         collected.finish(&gathering)
