@@ -122,6 +122,7 @@ const SPAWN: &[&str] = &[
 ];
 const SPAWNS: &[(&str, &str)] = &[
     ("sql/src/parser.rs", "nested text is parsed on a large stack, and waited for"),
+    ("storage/src/online/embedded_store.rs", "cells of a large batch are changed side by side"),
     ("storage/src/log.rs", "the log's writer, which the log joins when it closes"),
     ("storage/src/history/target.rs", "the history's one place for work that blocks"),
     ("planner/src/task.rs", "the planner's one place"),

@@ -14,14 +14,12 @@ use crate::error::{Error, Result};
 /// Encodes the key in row `row` of `columns`; false where a part is NULL, which is no key.
 pub fn encode_row(columns: &[ArrayRef], row: usize, key: &mut Vec<u8>) -> Result<bool> {
     key.clear();
-    let mut parts = Vec::with_capacity(columns.len());
     for column in columns {
         if column.is_null(row) {
             return Ok(false);
         }
-        parts.push(key_part(column, row)?);
+        encode_key_into(key, &[key_part(column, row)?]);
     }
-    encode_key_into(key, &parts);
     Ok(true)
 }
 

@@ -44,6 +44,10 @@ pub struct Embedded<T> {
     hasher: DefaultHashBuilder,
 }
 
+fn shard_of(hash: u64) -> usize {
+    (hash >> SHARD_SHIFT) as usize % SHARDS
+}
+
 impl<T> Default for Embedded<T> {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| RwLock::new(HashMap::new())).collect();
@@ -59,7 +63,12 @@ impl<T> Embedded<T> {
 
     fn locate(&self, key: &[u8]) -> (u64, &RwLock<Shard<T>>) {
         let hash = self.hasher.hash_one(key);
-        (hash, &self.shards[(hash >> SHARD_SHIFT) as usize % SHARDS])
+        (hash, &self.shards[shard_of(hash)])
+    }
+
+    /// Which of the [`SHARDS`] has the cell of `key`.
+    pub fn shard_of(&self, key: &[u8]) -> usize {
+        shard_of(self.hasher.hash_one(key))
     }
 
     fn lock_all(&self) -> Vec<RwLockWriteGuard<'_, Shard<T>>> {

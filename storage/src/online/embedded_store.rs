@@ -4,8 +4,10 @@
 //! the other. If a cell refuses its events in the middle of a batch, the shard is lost: nobody
 //! reads half a batch.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::thread::available_parallelism;
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
@@ -15,6 +17,8 @@ use super::embedded::{Embedded, SHARDS};
 use super::{Coverage, Lane, OnlineStore};
 use crate::error::Error;
 
+/// Changes that are worth the start of threads.
+const SIDE_BY_SIDE: usize = 4096;
 /// Cells that forget between two batches.
 const FORGETTING_AT_ONCE: usize = 1024;
 /// How often a cell that holds everything is shown to a reader that asks for more.
@@ -100,6 +104,37 @@ impl<C: Cell> EmbeddedStore<C> {
         }
     }
 
+    /// Makes changes; of a large batch on all cores, those of a cell by one of them, in their order.
+    fn change_all(
+        &self,
+        space: u32,
+        schema: &C::Schema,
+        changes: &[(Vec<u8>, C::Change)],
+    ) -> Result<(), Error> {
+        let workers = match changes.len() < SIDE_BY_SIDE {
+            true => 1,
+            false => available_parallelism().map_or(1, usize::from).min(SHARDS),
+        };
+        if workers == 1 {
+            return changes.iter().try_for_each(|change| self.change(space, schema, change));
+        }
+        let work = |worker: usize| {
+            let of_worker = |(key, _): &&(Vec<u8>, _)| self.cells.shard_of(key) % workers == worker;
+            let mut changes = changes.iter().filter(of_worker);
+            changes.try_for_each(|change| self.change(space, schema, change))
+        };
+        std::thread::scope(|scope| {
+            let work = &work;
+            let others = (1..workers).map(|worker| scope.spawn(move || work(worker)));
+            let others: Vec<_> = others.collect();
+            let mut result = work(0);
+            for other in others {
+                result = result.and(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            result
+        })
+    }
+
     fn change(
         &self,
         space: u32,
@@ -168,11 +203,9 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         if !Self::is_next(&found, space, lane, *next_fill)? {
             return Ok(());
         }
-        for change in &changes {
-            if let Err(error) = self.change(space, &found.schema, change) {
-                *found.coverage.write() = Coverage::Lost;
-                return Err(error);
-            }
+        if let Err(error) = self.change_all(space, &found.schema, &changes) {
+            *found.coverage.write() = Coverage::Lost;
+            return Err(error);
         }
         match (lane, &mut *found.coverage.write()) {
             (Lane::Fill { sequence }, _) => *next_fill = sequence + 1,
