@@ -17,7 +17,7 @@ pub struct Cost {
     pub wall_s: f64,
     pub user_s: f64,
     pub system_s: f64,
-    /// Greatest resident memory of the whole process; AsofDB's holds the online state, too.
+    /// Greatest resident memory of the whole process.
     pub peak_mb: f64,
 }
 

@@ -28,8 +28,8 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties,
-    Partitioning, PlanProperties, ReplaceChildrenOptions,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan,
+    ExecutionPlanProperties, Partitioning, PlanProperties, ReplaceChildrenOptions,
 };
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, TryFutureExt, TryStreamExt, stream};
@@ -64,7 +64,7 @@ pub struct PartitionRows {
     /// In their order; without the columns that are `late`, if those are there.
     pub stream: SendableRecordBatchStream,
     /// Where to fetch them by the number in the last column of the stream; known with its first
-    /// batch. None if all columns are in the stream.
+    /// batch. Nothing if all columns are in the stream.
     pub late: Arc<OnceLock<Arc<Parts>>>,
 }
 
@@ -96,6 +96,7 @@ impl KeySortExec {
             expr.data_type(&schema).is_ok_and(|data_type| packed::packs(&data_type))
         };
         let sorts = sort.fetch().is_none()
+            && partitions <= usize::from(u16::MAX)
             && (sort.preserve_partitioning() || partitions == 1)
             && sort
                 .expr()
@@ -209,11 +210,15 @@ async fn sorted(
             Ok(Box::pin(cooperative(rows)))
         }
         Rows::Spilled { runs, spills } => {
+            let runs = std::mem::take(&mut *runs[partition].lock());
+            if runs.is_empty() {
+                return Ok(Box::pin(EmptyRecordBatchStream::new(schema)));
+            }
             let options = &context.session_config().options().execution;
             let merging = MemoryConsumer::new("KeySortMerge").register(context.memory_pool());
             merging.try_resize(options.sort_spill_reservation_bytes)?;
             StreamingMergeBuilder::new()
-                .with_sorted_spill_files(std::mem::take(&mut *runs[partition].lock()))
+                .with_sorted_spill_files(runs)
                 .with_spill_manager(spills.clone())
                 .with_schema(schema)
                 .with_expressions(&by)

@@ -97,6 +97,28 @@ async fn rows_come_in_the_order_of_data_fusions_sort() {
 }
 
 #[tokio::test]
+async fn a_partition_without_rows_may_be_beside_others_that_spill() {
+    let batches: Vec<RecordBatch> = (0..BATCHES).map(rows).collect();
+    let schema = batches[0].schema();
+    let one_key = |batch: RecordBatch| {
+        let mut columns = batch.columns().to_vec();
+        columns[0] = Arc::new(Int64Array::from(vec![7; batch.num_rows()]));
+        RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()
+    };
+    let batches: Vec<RecordBatch> = batches.into_iter().map(one_key).collect();
+    let input = MemorySourceConfig::try_new_exec(&[batches], Arc::clone(&schema), None).unwrap();
+    let by_hash = Partitioning::Hash(vec![col("key", &schema).unwrap()], 3);
+    let input = Arc::new(RepartitionExec::try_new(input, by_hash).unwrap());
+    let sort = SortExec::new(sort().expr().clone(), input).with_preserve_partitioning(true);
+    let sort = Arc::new(KeySortExec::of(&sort).unwrap());
+    let found = run(Arc::clone(&sort) as _, 900 << 10).await;
+    assert!(sort.metrics().unwrap().spill_count().unwrap_or(0) > 0);
+    let mut rows: Vec<usize> = found.iter().map(RecordBatch::num_rows).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [0, 0, (BATCHES * ROWS) as usize]);
+}
+
+#[tokio::test]
 async fn columns_are_fetched_that_were_left_out() {
     let sort = Arc::new(KeySortExec::of(&sort_by_hash()).unwrap());
     let expected = run(Arc::clone(&sort) as _, 1 << 30).await;
