@@ -4,10 +4,10 @@
 
 #[path = "operations/backup.rs"]
 mod backup;
+#[path = "operations/direct_lookup.rs"]
+mod direct_lookup;
 #[path = "operations/jobs.rs"]
 mod jobs;
-#[path = "operations/one_key.rs"]
-mod one_key;
 #[path = "operations/prepared.rs"]
 mod prepared;
 #[path = "operations/readers.rs"]

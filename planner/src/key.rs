@@ -37,7 +37,8 @@ pub fn is_key_type(data_type: &DataType) -> bool {
     )
 }
 
-fn key_part(column: &ArrayRef, row: usize) -> Result<KeyPart<'_>> {
+/// The part of a key that a row of a column is, which is not NULL.
+pub fn key_part(column: &ArrayRef, row: usize) -> Result<KeyPart<'_>> {
     Ok(match column.data_type() {
         DataType::Int16 => KeyPart::Int(column.as_primitive::<Int16Type>().value(row).into()),
         DataType::Int32 => KeyPart::Int(column.as_primitive::<Int32Type>().value(row).into()),

@@ -46,6 +46,6 @@ pub use database::{Database, DatabaseOptions, ObjectStorePlace, ReaderOptions};
 pub use error::{Error, ObjectKind, Result};
 pub use functions::VERSION;
 pub use historian::CheckpointOptions;
-pub use operator::one_key::Found;
+pub use operator::direct_lookup::Found;
 pub use session::{CopyIn, Outcome, Prepared, Session};
 pub use types::sql_name;

@@ -12,7 +12,7 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use asofdb_storage::Error as StorageError;
 use asofdb_storage::online::{Look, OnlineStore};
-use asofdb_udfs::{AsOf, Error as KernelError, Outputs, Row};
+use asofdb_udfs::{AsOf, Error as KernelError, Outputs, ValueList};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
@@ -208,32 +208,37 @@ impl Timelines {
         }
     }
 
-    /// Appends the values of `calls` for `key` as of `instant`.
+    /// Appends the values of `calls` for each of `keys` as of `instant`, in the order that is given
+    /// back.
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub async fn read_row(
+    pub async fn read_values(
         &self,
         track: &Arc<Track>,
         calls: &Arc<[usize]>,
-        key: &[u8],
+        keys: &[&[u8]],
         instant: i64,
-        row: &mut Row,
-    ) -> Result<()> {
+        values: &mut ValueList,
+    ) -> Result<ReadOrder> {
         let layout = &*track.layout;
         let want = Want { as_of: as_of(track, instant), calls: Arc::clone(calls) };
-        let (as_of, length) = (want.as_of, row.values().len());
+        let (as_of, length) = (want.as_of, values.as_slice().len());
         let mut waits = Waits::default();
         loop {
-            let mut see = |_: usize, cell: Option<&TimelineCell>| {
-                row.truncate(length);
+            values.truncate(length);
+            let mut order = ReadOrder::default();
+            let mut see = |key: usize, cell: Option<&TimelineCell>| {
                 match cell {
-                    None => row.append_empty(layout, calls),
-                    Some(cell) => cell.0.read_row(layout, as_of, calls, row),
+                    None => values.append_empty(layout, calls)?,
+                    Some(cell) => cell.0.read_values(layout, as_of, calls, values)?,
                 }
+                order.push(key, keys.len());
+                Ok(())
             };
-            if self.look(track, &[key], &want, &mut see, &mut waits).await? {
-                return not_retired(track);
+            if self.look(track, keys, &want, &mut see, &mut waits).await? {
+                not_retired(track)?;
+                return Ok(order);
             }
         }
     }
@@ -310,6 +315,32 @@ impl Timelines {
                 Ok(false)
             }
         }
+    }
+}
+
+/// The order in which keys were read.
+#[derive(Debug, Default)]
+pub struct ReadOrder {
+    read: usize,
+    /// Where each key is; nothing while all are at their places.
+    places: Vec<u32>,
+}
+
+impl ReadOrder {
+    /// The next that was read is this one of `keys` keys.
+    fn push(&mut self, key: usize, keys: usize) {
+        if key != self.read && self.places.is_empty() {
+            self.places = (0..keys as u32).collect();
+        }
+        if let Some(place) = self.places.get_mut(key) {
+            *place = self.read as u32;
+        }
+        self.read += 1;
+    }
+
+    /// When a key was read.
+    pub fn place(&self, key: usize) -> usize {
+        self.places.get(key).map_or(key, |&place| place as usize)
     }
 }
 

@@ -2,9 +2,9 @@
 
 pub mod as_of_join;
 mod as_of_stream;
+pub mod direct_lookup;
 mod key_sort;
 mod late_columns;
-pub mod one_key;
 pub mod online_lookup;
 
 use std::sync::Arc;

@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::functions::{Bound, is_constant, is_now, parameter};
 use crate::logical::entity_scan::{EntityTable, as_of_argument};
 use crate::logical::online_lookup::OnlineLookup;
-use crate::operator::one_key::{Found, OneKey};
+use crate::operator::direct_lookup::{DirectLookup, Found};
 use crate::operator::online_lookup::LOOKUP;
 use crate::planning::Planning;
 use crate::types::{UTC, instant_type};
@@ -50,8 +50,8 @@ pub struct ReadyLookup {
     parameters: Vec<DataType>,
     planning: Planning,
     catalog: Arc<Catalog>,
-    /// The same, if it is to read one key and no more.
-    one_key: Option<Arc<OneKey>>,
+    /// The same, if it is to read given keys and no more.
+    direct: Option<Arc<DirectLookup>>,
     idle: Mutex<Vec<Instance>>,
 }
 
@@ -83,14 +83,14 @@ impl ReadyLookup {
             parameters: parameters.to_vec(),
             planning: planning.clone(),
             catalog: Arc::clone(catalog),
-            one_key: None,
+            direct: None,
             idle: Mutex::default(),
         };
         let instance = ready.instance().await.ok()?;
         if !reads_only_lookups(&instance.plan) {
             return None;
         }
-        ready.one_key = OneKey::of(&instance.plan).map(Arc::new);
+        ready.direct = DirectLookup::of(&instance.plan).map(Arc::new);
         ready.idle.lock().push(instance);
         Some(ready)
     }
@@ -101,13 +101,13 @@ impl ReadyLookup {
         values.len() == self.parameters.len() && types.zip(&self.parameters).all(|(a, b)| a == *b)
     }
 
-    /// The row of one key, if that is what it reads; `None` if it is to be run.
+    /// The rows of given keys, if that is what it reads; `None` if it is to be run.
     ///
     /// # Errors
     /// As [`run`](Self::run).
     pub async fn find(&self, parameters: &[ScalarValue]) -> Result<Option<Found>> {
-        match &self.one_key {
-            Some(one_key) => one_key.read(parameters, self.planning.now_micros()).await,
+        match &self.direct {
+            Some(direct) => direct.read(parameters, self.planning.now_micros()).await,
             None => Ok(None),
         }
     }

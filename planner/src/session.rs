@@ -19,7 +19,7 @@ use sqlparser::ast::Insert;
 use crate::catalog::{Catalog, Source};
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::operator::one_key::Found;
+use crate::operator::direct_lookup::Found;
 use crate::operator::online_lookup::LOOKUP;
 use crate::parameters::{parameter_types, result_schema};
 use crate::ready_lookup::ReadyLookup;
@@ -222,7 +222,7 @@ impl Session {
         Ok(Plan { parameters, schema, catalog_version, planned })
     }
 
-    /// Runs a prepared lookup of one key, whose row is there without arrays and streams. `None` if
+    /// Runs a prepared lookup of given keys, whose rows are there without arrays and streams. `None` if
     /// the statement is anything else, and is to be [executed](Self::execute).
     pub async fn look_up(
         &self,

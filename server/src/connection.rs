@@ -6,10 +6,10 @@
 
 mod command;
 mod copy_in;
+mod direct_lookup;
 mod extended;
 mod introspection;
 mod message;
-mod one_key;
 mod prepared_statement;
 mod rows;
 mod settings;

@@ -95,13 +95,12 @@ impl BatchEncoder {
     }
 }
 
-/// Appends what a lookup found, if it found a row, as a whole `DataRow` message; whether it did.
-/// `binary` has one entry per column.
-pub fn write_found(found: &Found, binary: &[bool], out: &mut BytesMut) -> bool {
-    let Some(values) = found.row() else { return false };
+/// Appends a row that a lookup found as a whole `DataRow` message. `binary` has one entry per
+/// column.
+pub fn write_found(found: &Found, row: usize, binary: &[bool], out: &mut BytesMut) {
     let fields = found.schema().fields();
     write_message(fields.len(), out, |out| {
-        for ((value, field), binary) in values.zip(fields).zip(binary) {
+        for ((value, field), binary) in found.row(row).zip(fields).zip(binary) {
             match Scalar::of(value, field.data_type()) {
                 None => out.put_i32(-1),
                 Some(scalar) => {
@@ -111,7 +110,6 @@ pub fn write_found(found: &Found, binary: &[bool], out: &mut BytesMut) -> bool {
             }
         }
     });
-    true
 }
 
 /// Appends a `DataRow` message whose fields `write` appends.

@@ -24,7 +24,7 @@ use arrow::array::{Array, BooleanArray, BooleanBuilder, StringArray, StringBuild
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, TimeUnit};
 
-pub(crate) use cell::{Cells, Values, cell_at};
+pub(crate) use cell::{Cells, Values, cell_at, split_values};
 pub(crate) use coded::{put_cell, take_cell};
 pub use output::Value;
 pub(crate) use output::{Numbers, Output};
@@ -68,7 +68,7 @@ pub trait Kind: Debug + Copy + Send + Sync + 'static {
     /// A whole column of a run, for a sweep.
     type Run;
     /// A column of a chunk, for a timeline.
-    type Store;
+    type Store: ?Sized;
     /// A column being written.
     type Builder;
 
@@ -143,7 +143,7 @@ macro_rules! number {
         type Value<'a> = $native;
         type Owned = $native;
         type Run = ScalarBuffer<$native>;
-        type Store = Vec<$native>;
+        type Store = [$native];
 
         fn run(array: &dyn Array) -> Option<Self::Run> {
             run::$variant(array)
@@ -383,7 +383,7 @@ impl Kind for Text {
     type Owned = Box<str>;
     type Key = Box<str>;
     type Run = StringArray;
-    type Store = Vec<Box<str>>;
+    type Store = [Box<str>];
     type Builder = StringBuilder;
 
     fn run(array: &dyn Array) -> Option<Self::Run> {

@@ -34,5 +34,6 @@ pub use layout::{Call, Events, Layout};
 pub use monoid::Partial;
 pub use sweep::{SpineRow, retained_from, sweep};
 pub use timeline::{
-    AsOf, Entry, NodeImage, Outputs, Place, Row, Timeline, descend, encode_rows, insert_places,
+    AsOf, Entry, NodeImage, Outputs, Place, Timeline, ValueList, descend, encode_rows,
+    insert_places,
 };

@@ -34,7 +34,7 @@ use chunk::Chunk;
 use node::{Arrival, Inner, Node, Order};
 
 pub use image::{Entry, NodeImage};
-pub use outputs::{Outputs, Row};
+pub use outputs::{Outputs, ValueList};
 pub use places::{Place, descend, insert_places};
 pub use rows::encode_rows;
 pub use summaries::Summaries;
@@ -242,23 +242,23 @@ impl Timeline {
         Ok(())
     }
 
-    /// Appends the same values to a row.
+    /// Appends the same values to a list.
     ///
     /// # Errors
     ///
     /// As `read`.
-    pub fn read_row(
+    pub fn read_values(
         &self,
         layout: &Layout,
         as_of: impl Into<AsOf>,
         calls: &[usize],
-        row: &mut Row,
+        values: &mut ValueList,
     ) -> Result<(), Error> {
         let as_of = as_of.into();
         let mut windows = self.windows(layout, as_of, calls)?;
         for &call in calls {
             let view = self.view(layout, as_of, call, &mut windows)?;
-            view.measure().aggregate.read(&view, row.output())?;
+            view.measure().aggregate.read(&view, values.output())?;
         }
         Ok(())
     }

@@ -235,7 +235,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Answers a lookup of one key; whether the statement is one.
+    /// Answers a lookup of given keys; whether the statement is one.
     async fn answer(
         &mut self,
         statement: &PreparedStatement,
@@ -249,7 +249,7 @@ impl Connection {
         if !same_types(found.schema(), prepared.schema.as_ref()) {
             return Err(another_type());
         }
-        self.send_found(&found, binary);
+        self.send_found(&found, binary).await?;
         Ok(true)
     }
 

@@ -72,7 +72,7 @@ impl Connection {
         match self.look_up(prepared, &values).await? {
             Ok(Some(found)) if same_types(found.schema(), Some(&schema)) => {
                 statement.describe_rows(&text, &mut self.wire);
-                self.send_found(&found, &text);
+                self.send_found(&found, &text).await?;
                 return Ok(true);
             }
             Ok(None) => {}

@@ -12,6 +12,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use parking_lot::{RwLock, RwLockWriteGuard};
+use smallvec::SmallVec;
 
 use crate::error::Error;
 
@@ -21,7 +22,10 @@ pub(super) const SHARDS: usize = 64;
 /// (its tags).
 const SHARD_SHIFT: u32 = 48;
 
-type Table<T> = HashTable<(Box<[u8]>, T)>;
+/// A key of one integer or a short text needs no memory of its own, which a look-up would have to
+/// wait for.
+type Key = SmallVec<[u8; 16]>;
+type Table<T> = HashTable<(Key, T)>;
 type Shard<T> = HashMap<u32, Table<T>>;
 
 thread_local! {
@@ -126,8 +130,8 @@ impl<T> Embedded<T> {
             None => {
                 let mut cell = create();
                 change(&mut cell);
-                let rehash = |(other, _): &(Box<[u8]>, T)| self.hasher.hash_one(&**other);
-                table.insert_unique(hash, (Box::from(key), cell), rehash);
+                let rehash = |(other, _): &(Key, T)| self.hasher.hash_one(&**other);
+                table.insert_unique(hash, (key.into(), cell), rehash);
             }
         }
         Ok(())
@@ -194,8 +198,9 @@ impl<T> Embedded<T> {
     pub(super) fn keys_of(&self, space: u32, shard: usize) -> Result<Vec<Box<[u8]>>, Error> {
         refuse_reentry()?;
         let shard = self.shards[shard].read();
-        let keys =
-            shard.get(&space).map(|table| table.iter().map(|(key, _)| key.clone()).collect());
+        let keys = shard
+            .get(&space)
+            .map(|table| table.iter().map(|(key, _)| key.as_slice().into()).collect());
         Ok(keys.unwrap_or_default())
     }
 

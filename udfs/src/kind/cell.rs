@@ -1,10 +1,11 @@
 //! One value of a row, and the columns of a timeline's chunk.
 
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
     Int64Type, TimeUnit, TimestampMicrosecondType,
 };
+use smallvec::{Array, SmallVec};
 
 use super::{Physical, physical, run};
 
@@ -26,7 +27,7 @@ pub enum Cell<'a> {
 /// The value of `row`: `None` if the array is of an unsupported type, `Some(None)` for NULL.
 ///
 /// The row must lie within the array.
-pub(crate) fn cell_at(array: &dyn Array, row: usize) -> Option<Option<Cell<'_>>> {
+pub(crate) fn cell_at(array: &dyn arrow::array::Array, row: usize) -> Option<Option<Cell<'_>>> {
     let cell = match array.data_type() {
         DataType::Int64 => Cell::Long(array.as_primitive_opt::<Int64Type>()?.value(row)),
         DataType::Int32 => Cell::Long(array.as_primitive_opt::<Int32Type>()?.value(row).into()),
@@ -61,24 +62,25 @@ pub struct Cells {
     pub(crate) values: Values,
 }
 
-/// The values of a column of a chunk.
+/// The values of a column of a chunk. Most keys have few events: one or two need no memory of
+/// their own, which a read would have to wait for.
 #[derive(Debug, Clone)]
 pub enum Values {
-    Long(Vec<i64>),
-    Double(Vec<f64>),
-    Decimal(Vec<i128>),
+    Long(SmallVec<[i64; 2]>),
+    Double(SmallVec<[f64; 2]>),
+    Decimal(SmallVec<[i128; 1]>),
     Bool(u128),
-    Text(Vec<Box<str>>),
+    Text(SmallVec<[Box<str>; 1]>),
 }
 
 impl Cells {
     /// An empty column; a type that no events can have is never read and kept as booleans.
     pub(crate) fn new(data_type: &DataType) -> Self {
         let values = match physical(data_type) {
-            Some(Physical::Long) => Values::Long(Vec::new()),
-            Some(Physical::Double) => Values::Double(Vec::new()),
-            Some(Physical::Decimal) => Values::Decimal(Vec::new()),
-            Some(Physical::Text) => Values::Text(Vec::new()),
+            Some(Physical::Long) => Values::Long(SmallVec::new()),
+            Some(Physical::Double) => Values::Double(SmallVec::new()),
+            Some(Physical::Decimal) => Values::Decimal(SmallVec::new()),
+            Some(Physical::Text) => Values::Text(SmallVec::new()),
             Some(Physical::Bool) | None => Values::Bool(0),
         };
         Cells { valid: 0, values }
@@ -112,10 +114,10 @@ impl Cells {
     /// Moves the rows from `row` on into a new column.
     pub(crate) fn split_off(&mut self, row: usize) -> Cells {
         let values = match &mut self.values {
-            Values::Long(values) => Values::Long(values.split_off(row)),
-            Values::Double(values) => Values::Double(values.split_off(row)),
-            Values::Decimal(values) => Values::Decimal(values.split_off(row)),
-            Values::Text(values) => Values::Text(values.split_off(row)),
+            Values::Long(values) => Values::Long(split_values(values, row)),
+            Values::Double(values) => Values::Double(split_values(values, row)),
+            Values::Decimal(values) => Values::Decimal(split_values(values, row)),
+            Values::Text(values) => Values::Text(split_values(values, row)),
             Values::Bool(bits) => Values::Bool(split_bits(bits, row)),
         };
         Cells { valid: split_bits(&mut self.valid, row), values }
@@ -137,6 +139,12 @@ fn insert_bit(bits: u128, row: usize, bit: bool) -> u128 {
     let below = bits & ((1 << row) - 1);
     let above = (bits >> row) << row;
     below | (above << 1) | (u128::from(bit) << row)
+}
+
+/// Moves the values from `row` on into a vector without room for more.
+pub(crate) fn split_values<A: Array>(values: &mut SmallVec<A>, row: usize) -> SmallVec<A> {
+    let above: Vec<A::Item> = values.drain(row..).collect();
+    SmallVec::from_vec(above)
 }
 
 /// Cuts the bits from `row` (below 128) on off.

@@ -34,7 +34,7 @@ pub enum Value {
 /// A column being written, of one physical kind; or a row, whose values are of any.
 #[derive(Debug)]
 pub enum Output {
-    Row(Vec<Value>),
+    List(Vec<Value>),
     Long(Numbers<i64>),
     Double(Numbers<f64>),
     Decimal(Numbers<i128>),
@@ -84,7 +84,7 @@ impl Output {
     /// Appends NULL.
     pub(crate) fn push_null(&mut self) {
         match self {
-            Output::Row(values) => values.push(Value::Null),
+            Output::List(values) => values.push(Value::Null),
             Output::Long(builder) => Long::push(builder, None),
             Output::Double(builder) => Double::push(builder, None),
             Output::Decimal(builder) => Decimal::push(builder, None),
@@ -95,7 +95,7 @@ impl Output {
 
     /// Appends a value of kind `K`.
     pub(crate) fn push<K: Kind>(&mut self, value: Option<K::Value<'_>>) -> Result<(), Error> {
-        if let Output::Row(values) = self {
+        if let Output::List(values) = self {
             values.push(value.map_or(Value::Null, K::value));
             return Ok(());
         }
@@ -107,7 +107,7 @@ impl Output {
     /// The array, as `data_type`.
     pub(crate) fn finish(self, data_type: &DataType) -> Result<ArrayRef, Error> {
         Ok(match self {
-            Output::Row(_) => return Err(Error::Internal("a row is no column")),
+            Output::List(_) => return Err(Error::Internal("a list is no column")),
             Output::Long(numbers) => finish_long(numbers.finish(), data_type),
             Output::Double(numbers) => {
                 let array: Float64Array = numbers.finish();

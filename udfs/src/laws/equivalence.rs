@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::datum::{self, Datum};
 use super::{everything, oracle};
 use crate::{
-    Bound, Call, Error, Events, Frame, Interval, Layout, Outputs, Row, SpineRow, Timeline,
+    Bound, Call, Error, Events, Frame, Interval, Layout, Outputs, SpineRow, Timeline, ValueList,
     retained_from, sweep,
 };
 
@@ -118,13 +118,13 @@ type Value = Result<Option<Datum>, oracle::OutOfRange>;
 
 fn read_one(timeline: &Timeline, layout: &Layout, call: usize, instant: Option<i64>) -> Value {
     let mut out = Outputs::new(layout, &[call]);
-    let row = instant.map(|instant| read_row(timeline, layout, call, instant));
+    let listed = instant.map(|instant| read_value(timeline, layout, call, instant));
     match instant {
         None => out.append_null_row(),
         Some(instant) => match timeline.read(layout, instant, &[call], &mut out) {
             Ok(()) => {}
             Err(Error::OutOfRange { .. }) => {
-                assert_eq!(row, Some(Err(oracle::OutOfRange)));
+                assert_eq!(listed, Some(Err(oracle::OutOfRange)));
                 return Err(oracle::OutOfRange);
             }
             Err(error) => panic!("{error}"),
@@ -133,15 +133,15 @@ fn read_one(timeline: &Timeline, layout: &Layout, call: usize, instant: Option<i
     let arrays = out.finish().unwrap();
     assert_eq!(arrays[0].data_type(), &layout.calls()[call].aggregate.output());
     let value = Ok(datum::datum(&arrays[0], 0));
-    assert!(row.is_none_or(|row| row == value), "a row is not as a column");
+    assert!(listed.is_none_or(|listed| listed == value), "a list is not as a column");
     value
 }
 
-/// The same as a row, in the kind that it is computed in.
-fn read_row(timeline: &Timeline, layout: &Layout, call: usize, instant: i64) -> Value {
-    let mut row = Row::with_capacity(1);
-    match timeline.read_row(layout, instant, &[call], &mut row) {
-        Ok(()) => Ok(datum::of_value(&row.values()[0])),
+/// The same from a list, in the kind that it is computed in.
+fn read_value(timeline: &Timeline, layout: &Layout, call: usize, instant: i64) -> Value {
+    let mut list = ValueList::with_capacity(1);
+    match timeline.read_values(layout, instant, &[call], &mut list) {
+        Ok(()) => Ok(datum::of_value(&list.as_slice()[0])),
         Err(Error::OutOfRange { .. }) => Err(oracle::OutOfRange),
         Err(error) => panic!("{error}"),
     }

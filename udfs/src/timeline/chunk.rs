@@ -1,9 +1,10 @@
 //! A chunk: at most 128 events in order, column by column.
 
 use arrow::datatypes::DataType;
+use smallvec::SmallVec;
 
 use crate::bytes;
-use crate::kind::{Cell, Cells};
+use crate::kind::{Cell, Cells, split_values};
 
 /// The most events in a chunk: the bits of the masks that select its rows.
 pub(super) const CAPACITY: usize = u128::BITS as usize;
@@ -11,15 +12,15 @@ pub(super) const CAPACITY: usize = u128::BITS as usize;
 /// Events in order of (time, position).
 #[derive(Debug)]
 pub struct Chunk {
-    times: Vec<i64>,
-    positions: Vec<u64>,
+    times: SmallVec<[i64; 2]>,
+    positions: SmallVec<[u64; 2]>,
     columns: Box<[Cells]>,
 }
 
 impl Chunk {
     pub(super) fn new(columns: &[DataType]) -> Self {
         let columns = columns.iter().map(Cells::new).collect();
-        Chunk { times: Vec::new(), positions: Vec::new(), columns }
+        Chunk { times: SmallVec::new(), positions: SmallVec::new(), columns }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -78,8 +79,8 @@ impl Chunk {
     /// Moves the rows from `row` on, which is one of the chunk, into a new chunk.
     fn split_off(&mut self, row: usize) -> Chunk {
         Chunk {
-            times: self.times.split_off(row),
-            positions: self.positions.split_off(row),
+            times: split_values(&mut self.times, row),
+            positions: split_values(&mut self.positions, row),
             columns: self.columns.iter_mut().map(|column| column.split_off(row)).collect(),
         }
     }
@@ -107,14 +108,14 @@ impl Chunk {
     /// Takes what `encode` wrote off the front; `None` if it is damaged.
     pub(super) fn decode(columns: &[DataType], from: &mut &[u8]) -> Option<Chunk> {
         let rows = bytes::take_count(from, CAPACITY)?;
-        let mut times: Vec<i64> = Vec::with_capacity(rows);
+        let mut times: SmallVec<[i64; 2]> = SmallVec::with_capacity(rows);
         for _ in 0..rows {
             times.push(match times.last() {
                 None => bytes::take_signed(from)?,
                 Some(last) => last.checked_add_unsigned(bytes::take(from)?)?,
             });
         }
-        let mut positions: Vec<u64> = Vec::with_capacity(rows);
+        let mut positions: SmallVec<[u64; 2]> = SmallVec::with_capacity(rows);
         for row in 0..rows {
             let last = positions.last().copied().unwrap_or(0);
             let position = last.wrapping_add(bytes::take_signed(from)? as u64);

@@ -1,4 +1,4 @@
-//! What reads of timelines fill: columns, one per requested call, or the values of one row.
+//! What reads of timelines fill: columns, one per requested call, or a list of values.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
@@ -70,16 +70,16 @@ impl Outputs {
     }
 }
 
-/// The values of one read, call after call, in the kinds that they are computed in.
+/// The values of reads, call after call, in the kinds that they are computed in.
 #[derive(Debug)]
-pub struct Row {
+pub struct ValueList {
     output: Output,
 }
 
-impl Row {
+impl ValueList {
     /// No values yet; there is room for `values`.
     pub fn with_capacity(values: usize) -> Self {
-        Row { output: Output::Row(Vec::with_capacity(values)) }
+        ValueList { output: Output::List(Vec::with_capacity(values)) }
     }
 
     pub(super) fn output(&mut self) -> &mut Output {
@@ -88,7 +88,7 @@ impl Row {
 
     /// Appends a value.
     pub fn push(&mut self, value: Value) {
-        if let Output::Row(values) = &mut self.output {
+        if let Output::List(values) = &mut self.output {
             values.push(value);
         }
     }
@@ -104,15 +104,15 @@ impl Row {
 
     /// Takes the values from `length` on away.
     pub fn truncate(&mut self, length: usize) {
-        if let Output::Row(values) = &mut self.output {
+        if let Output::List(values) = &mut self.output {
             values.truncate(length);
         }
     }
 
     /// The values.
-    pub fn values(&self) -> &[Value] {
+    pub fn as_slice(&self) -> &[Value] {
         match &self.output {
-            Output::Row(values) => values,
+            Output::List(values) => values,
             _ => &[],
         }
     }

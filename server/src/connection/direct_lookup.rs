@@ -1,5 +1,5 @@
-//! Lookups of one key, which are most of all statements: their row goes into the outgoing buffer as
-//! it was read.
+//! Lookups of given keys, which are most of all statements: their rows go into the outgoing buffer
+//! as they were read.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -13,12 +13,11 @@ use super::rows::Interrupt;
 use super::{Connection, Failure, Reply};
 use crate::encode::write_found;
 
-/// The command tags for one row and for none.
+/// That a command is complete that had one row.
 const FOUND: &[u8] = b"C\0\0\0\x0dSELECT 1\0";
-const FOUND_NONE: &[u8] = b"C\0\0\0\x0dSELECT 0\0";
 
 impl Connection {
-    /// Looks a key up; `None` if the statement is anything else.
+    /// Looks keys up; `None` if the statement is anything else.
     pub(super) async fn look_up(
         &mut self,
         prepared: &Prepared,
@@ -39,12 +38,18 @@ impl Connection {
     }
 
     /// Sends what was found. `binary` has one entry per column.
-    pub(super) fn send_found(&mut self, found: &Found, binary: &[bool]) {
-        let out = self.wire.out();
-        let tag = match write_found(found, binary, out) {
-            true => FOUND,
-            false => FOUND_NONE,
-        };
-        out.extend_from_slice(tag);
+    pub(super) async fn send_found(&mut self, found: &Found, binary: &[bool]) -> Reply {
+        for row in 0..found.rows() {
+            write_found(found, row, binary, self.wire.out());
+            if self.wire.is_full() {
+                let mut interrupt = Interrupt::begin(&self.handle, &self.settings).await;
+                interrupt.flush(&mut self.wire).await?;
+            }
+        }
+        match found.rows() {
+            1 => self.wire.out().extend_from_slice(FOUND),
+            rows => self.complete(format!("SELECT {rows}")),
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Lookups of one key take a way of their own. They are compared, byte by byte and in both formats,
-//! with lookups of a list of one key, which the operators answer.
+//! Lookups of given keys take a way of their own. They are compared, byte by byte and in both
+//! formats, with lookups that the operators answer: those with a limit.
 
 use asofdb_tests::process::ServerProcess;
 
@@ -115,45 +115,103 @@ async fn simple(client: &Client, sql: &str) -> Result<Vec<Vec<Option<String>>>, 
     Ok(messages.iter().filter_map(row).collect())
 }
 
+/// The same from the operators.
+fn by_operators(sql: &str) -> String {
+    format!("{sql} LIMIT 1000000")
+}
+
+/// A list as the text of an array.
+fn array(keys: &[Option<i64>]) -> String {
+    let key = |key: &Option<i64>| key.map_or("NULL".to_owned(), |key| key.to_string());
+    format!("ARRAY[{}]::BIGINT[]", keys.iter().map(key).collect::<Vec<_>>().join(", "))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_key_is_a_list_of_one() {
+async fn keys_of_one_part() {
     let (_server, _folder, client) = start().await;
-    let mut refused = 0;
+    let many: Vec<Option<i64>> = (-300..700).chain(0..3).map(Some).collect();
+    let lists: &[&[Option<i64>]] = &[
+        &[],
+        &[None],
+        &[Some(1)],
+        &[Some(4), None, Some(2), Some(1), Some(2), None, Some(4), Some(-6)],
+        &[Some(3), Some(5)],
+        &many[..1000],
+        &many,
+    ];
+    let (mut refused, mut found) = (0, 0);
     for columns in SELECTED {
         for as_of in AS_OF {
             let from = format!("SELECT {columns} FROM things{as_of} WHERE k");
             for key in [Some(1_i64), Some(2), Some(3), Some(4), Some(5), Some(-6), None] {
-                let one = prepared(&client, &format!("{from} = $1"), &[&key]).await;
-                let list = prepared(&client, &format!("{from} = ANY ($1)"), &[&vec![key]]).await;
-                assert_eq!(one, list, "{from} {key:?}");
-                refused += usize::from(one.is_err());
+                let sql = format!("{from} = $1");
+                let direct = prepared(&client, &sql, &[&key]).await;
+                assert_eq!(
+                    direct,
+                    prepared(&client, &by_operators(&sql), &[&key]).await,
+                    "{sql} {key:?}"
+                );
+                refused += usize::from(direct.is_err());
                 let key = key.map_or("NULL".to_owned(), |key| key.to_string());
-                let one = simple(&client, &format!("{from} = {key}")).await;
-                let list = simple(&client, &format!("{from} = ANY (ARRAY[{key}]::BIGINT[])")).await;
-                assert_eq!(one, list, "{from} {key}");
+                let sql = format!("{from} = {key}");
+                assert_eq!(
+                    simple(&client, &sql).await,
+                    simple(&client, &by_operators(&sql)).await,
+                    "{sql}"
+                );
             }
+            for keys in lists {
+                let sql = format!("{from} = ANY ($1)");
+                let direct = prepared(&client, &sql, &[keys]).await;
+                assert_eq!(
+                    direct,
+                    prepared(&client, &by_operators(&sql), &[keys]).await,
+                    "{sql} {keys:?}"
+                );
+                found += direct.map_or(0, |(_, rows)| rows.len());
+                let sql = format!("{from} = ANY ({})", array(keys));
+                assert_eq!(
+                    simple(&client, &sql).await,
+                    simple(&client, &by_operators(&sql)).await,
+                    "{sql}"
+                );
+            }
+            let sql = format!("{from} IN ($1, 3, $2, 1)");
+            let keys: &[&(dyn ToSql + Sync)] = &[&2_i64, &None::<i64>];
+            let direct = prepared(&client, &sql, keys).await;
+            assert_eq!(direct, prepared(&client, &by_operators(&sql), keys).await, "{sql}");
         }
     }
     assert!(refused > 0, "no sum is out of range");
+    assert!(found > 5 * 2000, "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_of_several_parts() {
     let (_server, _folder, client) = start().await;
     let days = ["DATE '2024-02-29'", "DATE '2001-01-01'", "NULL"];
+    let names = [Some("a"), Some("it's \\ {ü}"), Some("nobody"), None];
     let mut found = 0;
-    for name in [Some("a"), Some("it's \\ {ü}"), Some("nobody"), None] {
-        for (day, yes) in days.iter().flat_map(|day| [(day, true), (day, false)]) {
-            let from = format!("SELECT price, n, yes, day, name FROM pairs WHERE yes = {yes}");
-            let one = format!("{from} AND day = {day} AND name = $1");
-            let one = prepared(&client, &one, &[&name]).await;
-            let list = format!("{from} AND day = ANY (ARRAY[{day}]::DATE[]) AND name = ANY ($1)");
-            let list = prepared(&client, &list, &[&vec![name]]).await;
-            assert_eq!(one, list, "{name:?} {day} {yes}");
-            found += one.unwrap().1.len();
+    let from = "SELECT price, n, yes, day, name FROM pairs WHERE";
+    for (day, yes) in days.iter().flat_map(|day| [(day, true), (day, false)]) {
+        for name in names {
+            let sql = format!("{from} yes = {yes} AND day = {day} AND name = $1");
+            let direct = prepared(&client, &sql, &[&name]).await;
+            let operators = prepared(&client, &by_operators(&sql), &[&name]).await;
+            assert_eq!(direct, operators, "{sql} {name:?}");
+            found += direct.unwrap().1.len();
         }
+        let sql = format!(
+            "{from} yes IN ({yes}, true) AND day = ANY (ARRAY[{day}, DATE '2000-01-01']::DATE[]) \
+             AND name = ANY ($1)"
+        );
+        let direct = prepared(&client, &sql, &[&names.as_slice()]).await;
+        let operators = prepared(&client, &by_operators(&sql), &[&names.as_slice()]).await;
+        assert_eq!(direct, operators, "{sql}");
+        found += direct.unwrap().1.len();
     }
-    assert_eq!(found, 3 * 2 * 2);
+    // One day of six is NULL in two, and `yes` is one value in half of the lists.
+    assert_eq!(found, 3 * 2 * 2 + (2 * (1 + 2) * 2 + (1 + 2)) * 3);
 }
 
 /// A portal that is asked for some rows at a time.
