@@ -11,7 +11,7 @@ use clap::Args;
 use tokio_postgres::Client;
 
 use crate::process::{AsofDb, settle};
-use crate::report::cell;
+use crate::report::{self, cell};
 use crate::train::{Cost, cost};
 use crate::workload::{self, Shape};
 use crate::{Error, Setting, agree, definition};
@@ -19,7 +19,7 @@ use crate::{Error, Setting, agree, definition};
 /// The flags of `growth`.
 #[derive(Args)]
 pub struct GrowthArgs {
-    /// Events, with 34 features
+    /// Events, with 34 features; 0 for none
     #[arg(
         long,
         value_delimiter = ',',
@@ -27,7 +27,7 @@ pub struct GrowthArgs {
         value_name = "NUMBERS"
     )]
     sizes: Vec<usize>,
-    /// Features, over as many events as --events says
+    /// Features, over as many events as --events says; 0 for none
     #[arg(long, value_delimiter = ',', default_value = "1,10,100,1000", value_name = "NUMBERS")]
     features: Vec<usize>,
     /// DuckDB runs, too, where events times features are not more
@@ -66,10 +66,58 @@ pub async fn run(setting: &Setting, args: &GrowthArgs) -> Result<(), Error> {
          | CPU, ns a label and feature | peak memory, MB |"
     );
     println!("|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|");
+    let mut measured = Vec::new();
     for (events, features) in of_events.chain(of_features) {
-        Point { events, features }.run(setting, args).await?;
+        if events > 0 && features.count() > 0 {
+            let point = Point { events, features };
+            let costs = point.run(setting, args).await?;
+            measured.push((point, costs));
+        }
     }
+    plot(&measured);
     Ok(())
+}
+
+/// Prints how the medians rise, as charts that Mermaid draws.
+fn plot(measured: &[(Point, Vec<Cost>)]) {
+    let wall = |costs: &[Cost]| report::median(&costs.iter().map(|c| c.wall_s).collect::<Vec<_>>());
+    let processor = |costs: &[Cost]| {
+        report::median(&costs.iter().map(|c| c.user_s + c.system_s).collect::<Vec<_>>())
+    };
+    let of_events: Vec<_> =
+        measured.iter().filter(|(point, _)| matches!(point.features, Features::Usual)).collect();
+    let of_features: Vec<_> =
+        measured.iter().filter(|(point, _)| matches!(point.features, Features::Grown(_))).collect();
+    for (title, x, unit, points) in [
+        ("34 features, ns for each event", "events", 1e9, of_events),
+        ("ms for each feature", "features", 1e3, of_features),
+    ] {
+        if points.len() < 2 {
+            continue;
+        }
+        let count = |point: &Point| match point.features {
+            Features::Usual => point.events,
+            Features::Grown(count) => count,
+        };
+        let names = points.iter().map(|(point, _)| format!("\"{}\"", short(count(point))));
+        let line = |value: &dyn Fn(&[Cost]) -> f64| {
+            let of = |(point, costs): &&(Point, Vec<Cost>)| {
+                format!("{:.1}", value(costs) * unit / count(point) as f64)
+            };
+            points.iter().map(of).collect::<Vec<_>>().join(", ")
+        };
+        println!("\n```mermaid\nxychart-beta\n    title \"{title}: time (bars) and CPU (line)\"");
+        println!("    x-axis \"{x}\" [{}]", names.collect::<Vec<_>>().join(", "));
+        println!("    bar [{}]\n    line [{}]\n```", line(&wall), line(&processor));
+    }
+}
+
+/// A number of millions, if it is one.
+fn short(number: usize) -> String {
+    match number % 1_000_000 {
+        0 => format!("{} M", number / 1_000_000),
+        _ => number.to_string(),
+    }
 }
 
 impl Features {
@@ -103,7 +151,8 @@ impl Features {
 }
 
 impl Point {
-    async fn run(&self, setting: &Setting, args: &GrowthArgs) -> Result<(), Error> {
+    /// Prints what was measured; AsofDB's cost of each round.
+    async fn run(&self, setting: &Setting, args: &GrowthArgs) -> Result<Vec<Cost>, Error> {
         let folder = tempfile::tempdir()?;
         let labels = (self.events / LABELS_SHARE).max(1);
         let shape = Shape { events: self.events, labels, ..setting.workload.clone() };
@@ -134,7 +183,8 @@ impl Point {
                 self.features.count()
             ),
         }
-        Ok(())
+        let [ours, _] = costs;
+        Ok(ours)
     }
 
     async fn start(

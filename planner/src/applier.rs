@@ -32,10 +32,11 @@ use crate::catalog::Connector;
 use crate::cell::Changes;
 use crate::error::{Error, Result};
 use crate::live_track::{Damage, Filled, LiveTrack};
-use crate::maintain::{Store, Timelines, changes};
+use crate::maintain::{Store, Timelines};
 use crate::planning::Planning;
+use crate::preparation::{GroupedEvents, TrackRows};
 use crate::task::Background;
-use crate::track::{KeyedEvents, Track};
+use crate::track::Track;
 
 /// Commits that are applied together at most.
 const COMMITS_AT_ONCE: usize = 256;
@@ -52,10 +53,12 @@ pub struct Committed {
     pub source: u32,
     /// The position of the first row.
     pub first: u64,
+    /// How many rows there are.
+    pub rows: u64,
     /// The rows with their positions.
-    pub batch: RecordBatch,
+    pub batches: Vec<RecordBatch>,
     /// The rows as the tracks saw them before they were committed, with positions from 0.
-    pub evaluated: Vec<crate::maintain::Evaluated>,
+    pub tracks: Vec<TrackRows>,
     /// Told when every later read sees them.
     pub done: oneshot::Sender<Result<()>>,
 }
@@ -154,7 +157,7 @@ impl Applier {
     /// Applies commits; after a panic, what they left of all tracks is filled anew.
     async fn apply_or_recover(&mut self, commits: Vec<Committed>) {
         let Some(last) = commits.last() else { return };
-        let to = last.first + last.batch.num_rows() as u64;
+        let to = last.first + last.rows;
         if AssertUnwindSafe(self.apply(commits)).catch_unwind().await.is_ok() {
             return;
         }
@@ -185,14 +188,14 @@ impl Applier {
     async fn apply(&mut self, commits: Vec<Committed>) {
         fail::fail_point!("applier::apply");
         let Some(last) = commits.last() else { return };
-        let to = last.first + last.batch.num_rows() as u64;
+        let to = last.first + last.rows;
         let mut by_track: HashMap<u32, (Arc<LiveTrack>, Changes)> = HashMap::new();
         let mut answers = Vec::with_capacity(commits.len());
         for commit in commits {
             answers.push(commit.done);
-            let evaluated = commit.evaluated.into_iter().map(|e| (e.live.track.id, e.keyed));
-            let rows = (commit.first, &commit.batch);
-            for (live, changes) in self.collect(commit.source, rows, evaluated.collect()).await {
+            let tracks = commit.tracks.into_iter().map(|rows| (rows.live.track.id, rows.events));
+            let rows = (commit.first, commit.batches.as_slice());
+            for (live, changes) in self.collect(commit.source, rows, tracks.collect()).await {
                 let entry = by_track.entry(live.track.id);
                 entry.or_insert_with(|| (live, Vec::new())).1.extend(changes);
             }
@@ -214,22 +217,24 @@ impl Applier {
     async fn collect(
         &self,
         source: u32,
-        (first, batch): (u64, &RecordBatch),
-        mut evaluated: HashMap<u32, KeyedEvents>,
+        (first, batches): (u64, &[RecordBatch]),
+        mut prepared: HashMap<u32, GroupedEvents>,
     ) -> Vec<(Arc<LiveTrack>, Changes)> {
         let mut collected = Vec::new();
         let tracks = self.timelines.tracks_of(source);
         for live in tracks.into_iter().filter(|live| first >= live.live_from) {
-            let keyed = match evaluated.remove(&live.track.id) {
-                Some(mut keyed) => {
-                    let positions = keyed.events.positions.iter().map(|p| p + first);
-                    keyed.events.positions = positions.collect();
-                    Ok(keyed)
-                }
-                // It was registered after the rows were evaluated.
-                None => live.program.run(batch),
+            let changes = match prepared.remove(&live.track.id) {
+                Some(events) => events.into_changes(first),
+                // It was registered after the rows were prepared.
+                None => batches
+                    .iter()
+                    .try_fold(GroupedEvents::default(), |mut events, batch| {
+                        events.add(live.program.run(batch)?)?;
+                        Ok(events)
+                    })
+                    .and_then(|events| events.into_changes(0)),
             };
-            match keyed.and_then(changes) {
+            match changes {
                 Ok(changes) => collected.push((live, changes)),
                 Err(error) => self.give_up(&live, error).await,
             }

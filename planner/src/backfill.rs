@@ -25,8 +25,9 @@ use crate::database::Inner;
 use crate::error::{Error, Result};
 use crate::jobs::JobKind;
 use crate::live_track::{Filled, LiveTrack};
-use crate::maintain::{Timelines, changes};
+use crate::maintain::Timelines;
 use crate::planning::Planning;
+use crate::preparation::changes;
 use crate::source_table::SourceTable;
 use crate::track::{Track, TrackProgram};
 

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use arrow::array::RecordBatch;
 use asofdb_storage::{
     CatalogFile, History, Log, LogOptions, OnlineOptions, Owner, Record, RedisOptions, identity,
     online,
@@ -26,6 +25,7 @@ use crate::ingest::{Ingest, decode};
 use crate::jobs::Jobs;
 use crate::maintain::Timelines;
 use crate::planning::Planning;
+use crate::preparation::Preparation;
 use crate::session::Session;
 use crate::sharing;
 use crate::source_file::number_rows;
@@ -222,14 +222,15 @@ impl Database {
         Ok(Database { inner })
     }
 
-    /// Commits rows of a source as one transaction, whether or not the caller waits for it.
-    pub(crate) async fn commit(
-        &self,
-        source: &Arc<Source>,
-        batches: Vec<RecordBatch>,
-    ) -> Result<u64> {
-        let (inner, source) = (Arc::clone(&self.inner), Arc::clone(source));
-        to_the_end(|_| async move { inner.writing()?.ingest.ingest(&source, batches).await }).await
+    /// Begins a transaction of rows of a source.
+    pub(crate) fn prepare(&self, source: &Arc<Source>) -> Preparation {
+        Preparation::new(source, &self.inner.timelines)
+    }
+
+    /// Commits rows as one transaction, whether or not the caller waits for it.
+    pub(crate) async fn commit(&self, preparation: Preparation) -> Result<u64> {
+        let inner = Arc::clone(&self.inner);
+        to_the_end(|_| async move { inner.writing()?.ingest.commit(preparation).await }).await
     }
 
     /// A new session, one for each connection.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
 use asofdb_storage::Error as StorageError;
 use asofdb_storage::online::{Look, OnlineStore};
@@ -19,12 +19,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use crate::applier::{Command, Committed};
-use crate::cell::{Changes, KeyEvents, TimelineCell, Want, range};
+use crate::cell::{TimelineCell, Want, range};
 use crate::error::{Error, Result};
 use crate::jobs::Jobs;
-use crate::key::encode_row;
 use crate::live_track::LiveTrack;
-use crate::track::{KeyedEvents, Track, TrackProgram};
+use crate::track::{Track, TrackProgram};
 
 /// An online store of timelines.
 pub type Store = Arc<dyn OnlineStore<TimelineCell>>;
@@ -38,14 +37,6 @@ const STOP: Duration = Duration::from_secs(2);
 
 /// Keys that are looked at together when all known ones are wanted.
 const KEYS_AT_ONCE: usize = 4096;
-
-/// Rows as a track sees them.
-pub struct Evaluated {
-    /// The track.
-    pub live: Arc<LiveTrack>,
-    /// Its events.
-    pub keyed: KeyedEvents,
-}
 
 /// The timelines of all tracks.
 pub struct Timelines {
@@ -111,19 +102,6 @@ impl Timelines {
     /// The tracks that a source feeds.
     pub fn tracks_of(&self, source: u32) -> Vec<Arc<LiveTrack>> {
         self.live.read().get(&source).cloned().unwrap_or_default()
-    }
-
-    /// Evaluates rows that are about to be committed on all tracks of their source.
-    ///
-    /// # Errors
-    /// A feature's expression fails on a row: then the rows must not be committed, for no feature
-    /// could be computed over them ever after. `batch` has positions from 0.
-    pub fn evaluate(&self, source: u32, batch: &RecordBatch) -> Result<Vec<Evaluated>> {
-        let evaluate = |live: Arc<LiveTrack>| {
-            let keyed = live.program.run(batch)?;
-            Ok(Evaluated { live, keyed })
-        };
-        self.tracks_of(source).into_iter().map(evaluate).collect()
     }
 
     /// Fails if there is nobody to apply rows any more: then none may be committed.
@@ -421,29 +399,4 @@ fn not_retired(track: &Track) -> Result<()> {
         true => Err(Error::Changed),
         false => Ok(()),
     }
-}
-
-/// The events of each key.
-pub fn changes(keyed: KeyedEvents) -> Result<Changes> {
-    let groups = group_by_key(&keyed)?;
-    let events = Arc::new(keyed.events);
-    let change = |(key, rows)| (key, KeyEvents { events: Arc::clone(&events), rows });
-    Ok(groups.into_iter().map(change).collect())
-}
-
-fn group_by_key(keyed: &KeyedEvents) -> Result<HashMap<Vec<u8>, Vec<u32>>> {
-    let mut groups: HashMap<Vec<u8>, Vec<u32>> = HashMap::new();
-    let mut key = Vec::new();
-    for row in 0..keyed.events.times.len() {
-        if !encode_row(&keyed.keys, row, &mut key)? {
-            continue;
-        }
-        match groups.get_mut(&key) {
-            Some(rows) => rows.push(row as u32),
-            None => {
-                groups.insert(key.clone(), vec![row as u32]);
-            }
-        }
-    }
-    Ok(groups)
 }

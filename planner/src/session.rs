@@ -13,7 +13,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
-use futures::{StreamExt, TryStreamExt};
+use futures::future::{self, BoxFuture};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use sqlparser::ast::Insert;
 
 use crate::catalog::{Catalog, Source};
@@ -22,8 +23,10 @@ use crate::error::{Error, Result};
 use crate::operator::direct_lookup::Found;
 use crate::operator::online_lookup::LOOKUP;
 use crate::parameters::{parameter_types, result_schema};
+use crate::preparation::Preparation;
 use crate::ready_lookup::ReadyLookup;
 use crate::statement;
+use crate::task::blocking;
 
 /// A statement with its parameters' and result's types known.
 #[derive(Debug)]
@@ -126,12 +129,54 @@ pub struct CopyIn {
 }
 
 impl CopyIn {
+    /// Begins to take the rows.
+    pub fn begin(&self) -> CopyRows {
+        let preparation = self.database.prepare(&self.source);
+        let work = future::ready(Ok(preparation)).boxed();
+        CopyRows { database: self.database.clone(), work: Some(work) }
+    }
+}
+
+/// The rows of a `COPY`, which are made ready to be committed while others are read.
+pub struct CopyRows {
+    database: Database,
+    /// What makes the rows given last ready; `None` after an error.
+    work: Option<BoxFuture<'static, Result<Preparation>>>,
+}
+
+impl CopyRows {
+    /// Takes rows, which have [`CopyIn::schema`].
+    ///
+    /// # Errors
+    /// Rows of an earlier call, or these, cannot be committed: then none is.
+    pub async fn push(&mut self, batch: RecordBatch) -> Result<()> {
+        let mut preparation = self.ready().await?;
+        let work = blocking(move || {
+            let batch = statement::copy::complete(&preparation.source, &batch)?;
+            preparation.add(&batch)?;
+            Ok(preparation)
+        });
+        self.work = Some(work.boxed());
+        Ok(())
+    }
+
     /// Commits the rows as one transaction and returns their number.
     ///
-    /// `batches` have [`CopyIn::schema`].
-    pub async fn finish(self, batches: Vec<RecordBatch>) -> Result<u64> {
-        let rows = statement::copy::complete(&self.source, batches)?;
-        self.database.commit(&self.source, rows).await
+    /// # Errors
+    /// Some rows cannot be committed; those of the commit.
+    pub async fn commit(mut self) -> Result<u64> {
+        let preparation = self.ready().await?;
+        self.database.commit(preparation).await
+    }
+
+    /// Waits until the rows that were given are ready.
+    async fn ready(&mut self) -> Result<Preparation> {
+        let Some(work) = &mut self.work else {
+            return Err(Error::Internal("a COPY goes on after an error".into()));
+        };
+        let done = work.await;
+        self.work = None;
+        done
     }
 }
 

@@ -71,12 +71,15 @@ pub fn beside<T: Send + 'static>(
     async move { task.join().await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))? }
 }
 
-/// Runs `work`, which blocks its thread, away from the other tasks.
-pub async fn blocking<T: Send + 'static>(
+/// Runs `work`, which blocks its thread, away from the other tasks, from now on.
+pub fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::Internal(format!("blocking work ended abnormally: {error}"))),
+) -> impl Future<Output = Result<T>> + Send {
+    let task = tokio::task::spawn_blocking(work);
+    async move {
+        match task.await {
+            Ok(result) => result,
+            Err(error) => Err(Error::Internal(format!("blocking work ended abnormally: {error}"))),
+        }
     }
 }

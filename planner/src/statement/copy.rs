@@ -41,7 +41,11 @@ pub async fn from(database: &Database, copy: &Copy) -> Result<Outcome> {
                 CopyFormat::Parquet => {
                     let limit = database.inner.writing()?.options.memory_limit_bytes / 2;
                     let batches = read_parquet(file, Arc::clone(&copy_in.schema), limit).await?;
-                    Ok(Outcome::done(format!("COPY {}", copy_in.finish(batches).await?)))
+                    let mut rows = copy_in.begin();
+                    for batch in batches {
+                        rows.push(batch).await?;
+                    }
+                    Ok(Outcome::done(format!("COPY {}", rows.commit().await?)))
                 }
                 _ => Ok(Outcome::CopyFile { path: file, copy: copy_in }),
             }
@@ -84,10 +88,9 @@ fn project(schema: &Schema, names: &[String]) -> Result<SchemaRef> {
 }
 
 /// The rows with all columns of the source; those that were not copied are NULL.
-pub fn complete(source: &Source, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+pub fn complete(source: &Source, batch: &RecordBatch) -> Result<RecordBatch> {
     // NULL where none may be is refused by the ingest, with the source's name.
-    let nullable = nullable(&source.schema);
-    batches.iter().map(|batch| conform(batch, &nullable)).collect()
+    conform(batch, &nullable(&source.schema))
 }
 
 fn file_format(copy: &Copy, file: &Path) -> Result<CopyFormat> {

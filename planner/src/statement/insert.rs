@@ -4,6 +4,7 @@ mod literal_rows;
 
 use std::sync::Arc;
 
+use arrow::compute::concat_batches;
 use arrow::datatypes::DataType;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan};
@@ -58,7 +59,9 @@ pub async fn run_literals(
     let catalog = database.inner.catalog();
     let Some(rows) = LiteralRows::of(&catalog, insert) else { return Ok(None) };
     let Some(batch) = rows.batch(parameters) else { return Ok(None) };
-    let rows = database.commit(rows.source, vec![batch]).await?;
+    let mut preparation = database.prepare(rows.source);
+    preparation.add(&batch)?;
+    let rows = database.commit(preparation).await?;
     Ok(Some(Outcome::done(format!("INSERT 0 {rows}"))))
 }
 
@@ -71,8 +74,11 @@ pub async fn run(
 ) -> Result<Outcome> {
     let source = target(catalog, insert)?;
     let batches: Vec<_> = stream.try_collect().await.map_err(Error::from_datafusion)?;
-    let batches = complete(source, batches)?;
-    let rows = database.commit(source, batches).await?;
+    let mut preparation = database.prepare(source);
+    if let Some(first) = batches.first() {
+        preparation.add(&complete(source, &concat_batches(&first.schema(), &batches)?)?)?;
+    }
+    let rows = database.commit(preparation).await?;
     Ok(Outcome::done(format!("INSERT 0 {rows}")))
 }
 

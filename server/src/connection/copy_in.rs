@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use asofdb_planner::CopyIn;
+use asofdb_planner::{CopyIn, CopyRows};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::copy::CopyInResponse;
 
@@ -36,8 +36,9 @@ impl Connection {
         self.wire.put(PgWireBackendMessage::CopyInResponse(response));
         interrupt.flush(&mut self.wire).await?;
 
+        let mut rows = copy.begin();
         let mut batches = Vec::new();
-        let mut held = Held { bytes: 0, counted: 0, limit: self.shared.copy_limit_bytes };
+        let mut held = Held { bytes: 0, limit: self.shared.copy_limit_bytes };
         loop {
             let message = tokio::select! {
                 biased;
@@ -47,7 +48,7 @@ impl Connection {
             match message {
                 Frontend::CopyData(data) => {
                     parser.feed(&data, &mut batches).map_err(statement)?;
-                    held.check(&batches)?;
+                    give(&mut rows, &mut batches, &mut held, interrupt, sql).await?;
                 }
                 Frontend::CopyDone => break,
                 Frontend::CopyFail(reason) => {
@@ -64,8 +65,8 @@ impl Connection {
             }
         }
         parser.finish(&mut batches).map_err(statement)?;
-        held.check(&batches)?;
-        self.commit_rows(copy, batches, interrupt, sql).await
+        give(&mut rows, &mut batches, &mut held, interrupt, sql).await?;
+        commit(rows, interrupt, sql).await
     }
 
     /// Reads the rows of a file and commits them; gives the command tag.
@@ -78,7 +79,7 @@ impl Connection {
     ) -> Reply<String> {
         let options = options_of(&copy.copy)?;
         let schema = copy.schema.clone();
-        let mut held = Held { bytes: 0, counted: 0, limit: self.shared.copy_limit_bytes };
+        let mut held = Held { bytes: 0, limit: self.shared.copy_limit_bytes };
         // Dropped when the statement is cancelled, which the reading thread sees.
         let waiting = Arc::new(());
         let reader = Arc::downgrade(&waiting);
@@ -87,11 +88,11 @@ impl Connection {
             let file = std::fs::File::open(file)?;
             let mut batches = Vec::new();
             let read = read_all(file, schema, options, |batch| {
+                held.count(&batch).map_err(|error| CopyError::new(error, String::new()))?;
                 batches.push(batch);
                 let cancelled =
                     || CopyError::new(InputError::new("57014", "canceled"), String::new());
-                reader.upgrade().ok_or_else(cancelled)?;
-                held.count(&batches).map_err(|error| CopyError::new(error, String::new()))
+                reader.upgrade().ok_or_else(cancelled).map(drop)
             })?;
             Ok::<_, std::io::Error>(read.map(|_| batches))
         });
@@ -106,22 +107,49 @@ impl Connection {
             }
             Err(_) => return Err(Failure::panicked()),
         };
-        self.commit_rows(copy, batches, interrupt, sql).await
+        let mut rows = copy.begin();
+        for batch in batches {
+            push(&mut rows, batch, interrupt, sql).await?;
+        }
+        commit(rows, interrupt, sql).await
     }
+}
 
-    async fn commit_rows(
-        &mut self,
-        copy: CopyIn,
-        batches: Vec<RecordBatch>,
-        interrupt: &mut Interrupt,
-        sql: &str,
-    ) -> Reply<String> {
-        // From here on the rows may be durable: neither a cancel nor a leaving client may make the
-        // outcome unknown, so only a panic is caught.
-        let rows = interrupt.guard_to_end(copy.finish(batches)).await?;
-        let rows = rows.map_err(|error| Failure::from(sqlstate::of_planner(&error, sql)))?;
-        Ok(format!("COPY {rows}"))
+/// Gives batches away, while the memory of all of them has room.
+async fn give(
+    rows: &mut CopyRows,
+    batches: &mut Vec<RecordBatch>,
+    held: &mut Held,
+    interrupt: &mut Interrupt,
+    sql: &str,
+) -> Reply {
+    for batch in batches.drain(..) {
+        held.count(&batch)?;
+        push(rows, batch, interrupt, sql).await?;
     }
+    Ok(())
+}
+
+async fn push(
+    rows: &mut CopyRows,
+    batch: RecordBatch,
+    interrupt: &mut Interrupt,
+    sql: &str,
+) -> Reply {
+    let pushed = tokio::select! {
+        biased;
+        pushed = rows.push(batch) => pushed,
+        failure = interrupt.fired() => return Err(failure),
+    };
+    pushed.map_err(|error| Failure::from(sqlstate::of_planner(&error, sql)))
+}
+
+async fn commit(rows: CopyRows, interrupt: &mut Interrupt, sql: &str) -> Reply<String> {
+    // From here on the rows may be durable: neither a cancel nor a leaving client may make the
+    // outcome unknown, so only a panic is caught.
+    let rows = interrupt.guard_to_end(rows.commit()).await?;
+    let rows = rows.map_err(|error| Failure::from(sqlstate::of_planner(&error, sql)))?;
+    Ok(format!("COPY {rows}"))
 }
 
 fn statement(error: CopyError) -> Failure {
@@ -131,21 +159,13 @@ fn statement(error: CopyError) -> Failure {
 /// The memory of the batches of one COPY.
 struct Held {
     bytes: usize,
-    counted: usize,
     limit: usize,
 }
 
 impl Held {
-    fn check(&mut self, batches: &[RecordBatch]) -> Reply {
-        Ok(self.count(batches)?)
-    }
-
-    /// Counts the batches that were appended since the last time.
-    fn count(&mut self, batches: &[RecordBatch]) -> Result<(), InputError> {
-        for batch in &batches[self.counted..] {
-            self.bytes += batch.get_array_memory_size();
-        }
-        self.counted = batches.len();
+    /// Counts a batch.
+    fn count(&mut self, batch: &RecordBatch) -> Result<(), InputError> {
+        self.bytes += batch.get_array_memory_size();
         if self.bytes <= self.limit {
             return Ok(());
         }

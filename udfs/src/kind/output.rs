@@ -1,5 +1,5 @@
 //! Values being written: a column by one builder per kind, cast to the Arrow type at the end; or a
-//! row, as it is.
+//! list, as they are.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub enum Value {
     Text(Box<str>),
 }
 
-/// A column being written, of one physical kind; or a row, whose values are of any.
+/// A column being written, of one physical kind; or a list, whose values are of any.
 #[derive(Debug)]
 pub enum Output {
     List(Vec<Value>),

@@ -158,6 +158,11 @@ impl<C: Cell> Redis<C> {
     ) -> Result<(), Error> {
         let first = C::places(&space.schema, want, C::tail_limit(&space.schema).rows);
         let earliest = C::earliest(&space.schema, want);
+        if let [key] = keys
+            && self.read_root(space, key, (&first, earliest), look).await?
+        {
+            return Ok(());
+        }
         let mut asked = self.by_shard(space, keys, &first);
         let mut more: HashMap<usize, Vec<Place>> = HashMap::new();
         // The first round may find only which cells to ask the script for.
@@ -188,6 +193,39 @@ impl<C: Cell> Redis<C> {
             asked = again;
         }
         Err(crate::online::insatiable(space.id))
+    }
+
+    /// Reads one cell that is no more than its root, as most lookups do; whether it was one.
+    async fn read_root(
+        &self,
+        space: &Space<C>,
+        key: &[u8],
+        (places, earliest): (&[Place], i64),
+        look: &mut (dyn for<'a> FnMut(usize, Option<&'a C>) -> Look + Send),
+    ) -> Result<bool, Error> {
+        let sum = crc32c::crc32c(key);
+        if !places.is_empty() && self.deep.may_have(space.id, sum) {
+            return Ok(false);
+        }
+        let shard = self.names.shard_of_sum(sum);
+        let seen = space.seen(shard);
+        let mut command = redis::cmd("HMGET");
+        command.arg(space.cells(shard)).arg(&b""[..]).arg(key);
+        let answer = self.reads.call(Call::Plain(command)).await?;
+        let Value::Array(fields) = answer else { return Err(unexpected(&answer)) };
+        let Ok([witness, root]) = <[Value; 2]>::try_from(fields) else {
+            return Err(unexpected(&Value::Nil));
+        };
+        let before = self.believe(space, shard, &witness, seen).await?;
+        if earliest < before {
+            return Err(Error::StateForgotten { space: space.id, before });
+        }
+        let found = Found { root: root_of(root)?, nodes: HashMap::new() };
+        if !places.is_empty() && found.has_children() {
+            self.deep.remember(space.id, sum);
+            return Ok(false);
+        }
+        Ok(show(space, 0, &found, look)?.is_none())
     }
 
     /// Reads cells: for each shard that is asked, in the order of its indexes.

@@ -74,8 +74,9 @@ impl Fixture {
                 let stream = planning.run(plan, &state)?;
                 let batches: Vec<_> = stream.try_collect().await?;
                 let source = catalog.source("t")?;
-                let schema = nullable(&source.schema);
-                Ok(concat_batches(&schema, &complete(source, batches)?)?)
+                let complete = batches.iter().map(|batch| complete(source, batch));
+                let complete = complete.collect::<crate::Result<Vec<_>>>()?;
+                Ok(concat_batches(&nullable(&source.schema), &complete)?)
             };
             (types, rows.await)
         })
