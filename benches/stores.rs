@@ -184,7 +184,7 @@ impl Store for Memory {
     fn read(&self, user: i64) -> Result<f64, Error> {
         let mut out = Outputs::new(&self.layout, &self.calls);
         let mut read = Ok(());
-        self.timelines.read(SPACE, &user.to_be_bytes(), &mut |timeline| {
+        self.timelines.read(SPACE, &[&user.to_be_bytes()], |_| {}, &mut |_, timeline| {
             read = match timeline {
                 Some(timeline) => timeline.read(&self.layout, END, &self.calls, &mut out),
                 None => out.append_empty_row(&self.layout),

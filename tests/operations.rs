@@ -4,6 +4,8 @@
 
 #[path = "operations/backup.rs"]
 mod backup;
+#[path = "operations/copying.rs"]
+mod copying;
 #[path = "operations/direct_lookup.rs"]
 mod direct_lookup;
 #[path = "operations/jobs.rs"]

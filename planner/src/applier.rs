@@ -389,7 +389,7 @@ pub async fn patiently(
 ) -> Result<(), StorageError> {
     let mut patience = Patience::default();
     loop {
-        match store.apply(live.track.id, lane, changes.clone()).await {
+        match store.apply(live.track.id, lane, &changes).await {
             Ok(()) => return Ok(()),
             Err(error) => patience.wait(live, error).await?,
         }

@@ -74,6 +74,10 @@ impl Cell for TimelineCell {
         self.0.forget_before(time).map_err(refused)
     }
 
+    fn touch(&self) {
+        self.0.touch();
+    }
+
     fn earliest(layout: &Layout, want: &Want) -> i64 {
         // What has expired is not looked at.
         layout.earliest(&want.calls, want.as_of.instant).max(want.as_of.kept_from)

@@ -105,7 +105,7 @@ pub trait OnlineStore<C: Cell>: Send + Sync {
         &self,
         space: u32,
         lane: Lane,
-        changes: Vec<(Vec<u8>, C::Change)>,
+        changes: &[(Vec<u8>, C::Change)],
     ) -> Result<(), Error>;
 
     /// What each shard has, by the shard's number. In the writer, it also makes the store's idea

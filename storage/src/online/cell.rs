@@ -102,10 +102,11 @@ pub enum Look {
 /// A timeline of events as a store keeps it.
 ///
 /// A store in this process calls [`empty`](Self::empty), [`apply`](Self::apply),
-/// [`forget_before`](Self::forget_before) and [`earliest`](Self::earliest) only. A store elsewhere
-/// keeps a tree and a tail. It appends encoded changes to the tail, and now and then *folds* it:
-/// `paths_of` the tail, `load` with these paths, `apply_encoded` the tail, `take_changes`, and
-/// write them. To read, it loads the `places` of what is wanted and applies the tail `for_reading`.
+/// [`forget_before`](Self::forget_before), [`earliest`](Self::earliest) and [`touch`](Self::touch)
+/// only. A store elsewhere keeps a tree and a tail. It appends encoded changes to the tail, and now
+/// and then *folds* it: `paths_of` the tail, `load` with these paths, `apply_encoded` the tail,
+/// `take_changes`, and write them. To read, it loads the `places` of what is wanted and applies the
+/// tail `for_reading`.
 pub trait Cell: Send + Sync + Sized + 'static {
     /// What all cells of a space have in common.
     type Schema: Send + Sync + 'static;
@@ -154,6 +155,9 @@ pub trait Cell: Send + Sync + Sized + 'static {
     /// # Errors
     /// A node that has to go is not loaded; then nothing has changed.
     fn forget_before(&mut self, schema: &Self::Schema, time: i64) -> Result<bool, CellError>;
+
+    /// Loads what a read is likely to look at into the processor's cache. That is all it does.
+    fn touch(&self) {}
 
     /// The earliest event time that answering `want` may look at. A cell that forgot what is before
     /// it gives the same answer.

@@ -64,7 +64,7 @@ pub async fn live<S: OnlineStore<TestCell>>(
     (from, to): (u64, u64),
     events: &[(Vec<u8>, Event)],
 ) -> Result<(), Error> {
-    store.apply(space, Lane::Live { from, to }, events.to_vec()).await
+    store.apply(space, Lane::Live { from, to }, events).await
 }
 
 /// The answers for keys; `None` where there is no cell.
@@ -164,7 +164,7 @@ async fn both_lanes_fill_a_space(store: &impl OnlineStore<TestCell>) {
     let shards = store.coverage(1).await.unwrap().len() as u32;
     store.begin_fill(1, &Vec::from_iter(0..shards), 100).await.unwrap();
     let fill = async |sequence, events: &[(Vec<u8>, Event)]| {
-        store.apply(1, Lane::Fill { sequence }, events.to_vec()).await
+        store.apply(1, Lane::Fill { sequence }, events).await
     };
     let gap = fill(1, &[event(b"a", 1, 1, 1)]).await;
     assert!(matches!(gap, Err(Error::FillGap { sequence: 1, next: 0, .. })), "{gap:?}");

@@ -3,8 +3,8 @@
 //! Invariants:
 //!
 //! 1. A space is in all shards or in none, except while all 64 write locks are held.
-//! 2. A call takes one shard's lock, or all of them in index order; callbacks cannot take another
-//!    (they are refused), so no cycle of waiting threads can form.
+//! 2. A call takes locks of shards in index order; callbacks cannot take another (they are
+//!    refused), so no cycle of waiting threads can form.
 //! 3. A key is hashed once per call; a look-up allocates nothing.
 
 use std::cell::Cell;
@@ -18,6 +18,8 @@ use crate::error::Error;
 
 /// The number of locks.
 pub(super) const SHARDS: usize = 64;
+/// How many keys are looked up together: writers of their shards wait that long.
+const FOUND_AT_ONCE: usize = 32;
 /// Which bits of a hash select the shard: not the low ones (a table's buckets) nor the top seven
 /// (its tags).
 const SHARD_SHIFT: u32 = 48;
@@ -158,23 +160,43 @@ impl<T> Embedded<T> {
         Ok(())
     }
 
-    /// Shows the cell of `key` to `look`, or `None` if there is no such cell or space.
+    /// Shows the cells of `keys` to `look`, by the key's index, in their order; `None` if there is
+    /// no such cell or space.
+    ///
+    /// All of some keys' cells are found, and then touched, before the first of them is shown:
+    /// memory is waited for side by side.
     ///
     /// # Errors
     /// [`Error::Reentrant`] from within a callback.
     pub fn read(
         &self,
         space: u32,
-        key: &[u8],
-        look: &mut dyn FnMut(Option<&T>),
+        keys: &[&[u8]],
+        touch: impl Fn(&T),
+        look: &mut dyn FnMut(usize, Option<&T>),
     ) -> Result<(), Error> {
         refuse_reentry()?;
-        let (hash, shard) = self.locate(key);
-        let shard = shard.read();
-        let table = shard.get(&space);
-        let entry = table.and_then(|table| table.find(hash, |(other, _)| **other == *key));
-        let _inside = Inside::enter();
-        look(entry.map(|(_, cell)| cell));
+        for (part, keys) in keys.chunks(FOUND_AT_ONCE).enumerate() {
+            let hashes: SmallVec<[u64; FOUND_AT_ONCE]> =
+                keys.iter().map(|key| self.hasher.hash_one(key)).collect();
+            let wanted = hashes.iter().fold(0_u64, |bits, hash| bits | 1 << shard_of(*hash));
+            let shards = self.shards.iter().enumerate();
+            let locked = shards.filter(|(shard, _)| wanted >> shard & 1 == 1);
+            let locked: SmallVec<[_; FOUND_AT_ONCE]> =
+                locked.map(|(_, shard)| shard.read()).collect();
+            let find = |(key, hash): (&&[u8], &u64)| {
+                let before = wanted & ((1 << shard_of(*hash)) - 1);
+                let table = locked[before.count_ones() as usize].get(&space)?;
+                table.find(*hash, |(other, _)| **other == **key).map(|(_, cell)| cell)
+            };
+            let found: SmallVec<[Option<&T>; FOUND_AT_ONCE]> =
+                keys.iter().zip(&hashes).map(find).collect();
+            found.iter().flatten().for_each(|cell| touch(cell));
+            let _inside = Inside::enter();
+            for (index, cell) in found.iter().enumerate() {
+                look(part * FOUND_AT_ONCE + index, *cell);
+            }
+        }
         Ok(())
     }
 

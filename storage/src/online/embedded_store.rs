@@ -195,7 +195,7 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         &self,
         space: u32,
         lane: Lane,
-        changes: Vec<(Vec<u8>, C::Change)>,
+        changes: &[(Vec<u8>, C::Change)],
     ) -> Result<(), Error> {
         super::check_keys(changes.iter().map(|(key, _)| key.as_slice()))?;
         let found = self.space(space)?;
@@ -203,7 +203,7 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         if !Self::is_next(&found, space, lane, *next_fill)? {
             return Ok(());
         }
-        if let Err(error) = self.change_all(space, &found.schema, &changes) {
+        if let Err(error) = self.change_all(space, &found.schema, changes) {
             *found.coverage.write() = Coverage::Lost;
             return Err(error);
         }
@@ -286,19 +286,20 @@ impl<C: Cell> OnlineStore<C> for EmbeddedStore<C> {
         let found = spaces.get(&space).ok_or(Error::UnknownSpace { space })?;
         let fills = Self::readable(found, space)?;
         let earliest = C::earliest(&found.schema, want);
-        for (index, key) in keys.iter().enumerate() {
-            let mut shown = None;
-            self.cells.read(space, key, &mut |cell| {
-                let before = found.kept_from.load(Ordering::SeqCst);
-                if earliest < before {
-                    shown = Some(Err(Error::StateForgotten { space, before }));
-                } else if (0..LOOKS).any(|_| look(index, cell) == Look::Done || cell.is_none()) {
-                    // All of the cell is here: whoever asks for more is shown the same again.
-                    shown = Some(Ok(()));
-                }
-            })?;
-            shown.unwrap_or_else(|| Err(super::insatiable(space)))?;
-        }
+        let mut outcome = Ok(());
+        let mut show = |index: usize, cell: Option<&C>| {
+            let before = found.kept_from.load(Ordering::SeqCst);
+            if outcome.is_err() {
+                // The read has failed.
+            } else if earliest < before {
+                outcome = Err(Error::StateForgotten { space, before });
+            } else if !(0..LOOKS).any(|_| look(index, cell) == Look::Done || cell.is_none()) {
+                // All of the cell is here: whoever asks for more is shown the same again.
+                outcome = Err(super::insatiable(space));
+            }
+        };
+        self.cells.read(space, keys, C::touch, &mut show)?;
+        outcome?;
         Self::check_still(found, space, fills)
     }
 

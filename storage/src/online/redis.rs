@@ -183,11 +183,11 @@ impl<C: Cell> OnlineStore<C> for Redis<C> {
         &self,
         space: u32,
         lane: Lane,
-        changes: Vec<(Vec<u8>, C::Change)>,
+        changes: &[(Vec<u8>, C::Change)],
     ) -> Result<(), Error> {
         super::check_keys(changes.iter().map(|(key, _)| key.as_slice()))?;
         let space = self.space(space)?;
-        let changes = self.encode(&space, &changes)?;
+        let changes = self.encode(&space, changes)?;
         self.apply_encoded(&space, lane, changes).await
     }
 

@@ -72,7 +72,7 @@ async fn a_flush_is_noticed_by_the_next_read_and_write_and_repaired() {
 
     store.begin_fill(1, &[0, 1, 2, 3, 4, 5, 6, 7], 3).await.unwrap();
     let all = vec![event(b"k", 1, 1, 1), event(b"k", 1, 2, 2)];
-    store.apply(1, Lane::Fill { sequence: 0 }, all).await.unwrap();
+    store.apply(1, Lane::Fill { sequence: 0 }, &all).await.unwrap();
     assert!(matches!(read(&reader, b"k").await, Err(Error::StateNotReady { .. })));
     live(&store, 1, (3, 4), &[event(b"k", 1, 3, 4)]).await.unwrap();
     store.finish_fill(1).await.unwrap();
@@ -107,7 +107,7 @@ async fn a_deleted_hash_is_noticed_and_only_its_shard_is_filled() {
     assert_eq!(coverage.iter().filter(|shard| **shard == Coverage::Lost).count(), 1);
     store.begin_fill(1, &[5], 2).await.unwrap();
     // What other shards have is not filled in again.
-    store.apply(1, Lane::Fill { sequence: 0 }, events).await.unwrap();
+    store.apply(1, Lane::Fill { sequence: 0 }, &events).await.unwrap();
     store.finish_fill(1).await.unwrap();
     for key in &keys {
         assert_eq!(sum(&store, 1, key).await, Some(1));
@@ -262,7 +262,7 @@ async fn an_answer_that_is_cut_off_is_no_second_event() {
     for sequence in 0..6 {
         proxy.swallow(sequence as usize % 3);
         let events: Vec<_> = (0..10).map(|p| event(&[0], p, sequence * 10 + p as u64, 1)).collect();
-        store.apply(1, Lane::Fill { sequence }, events).await.unwrap();
+        store.apply(1, Lane::Fill { sequence }, &events).await.unwrap();
     }
     proxy.swallow(1);
     store.finish_fill(1).await.unwrap();

@@ -141,7 +141,7 @@ async fn a_shard_that_is_filled_forgets_nothing_and_others_do() {
     assert_eq!(store.forget_before(1, 5).await.unwrap(), 64 - lost, "what is lost is left alone");
     store.coverage(1).await.unwrap();
     store.begin_fill(1, &[3], 2).await.unwrap();
-    store.apply(1, Lane::Fill { sequence: 0 }, events.clone()).await.unwrap();
+    store.apply(1, Lane::Fill { sequence: 0 }, &events).await.unwrap();
     assert_eq!(store.forget_before(1, 5).await.unwrap(), 0);
     store.finish_fill(1).await.unwrap();
     for key in &keys {

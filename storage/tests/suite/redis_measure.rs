@@ -41,7 +41,7 @@ async fn filled(
     let mut from = 1;
     for batch in events.chunks(10_000) {
         let to = from + batch.len() as u64;
-        store.apply(1, Lane::Live { from, to }, batch.to_vec()).await.unwrap();
+        store.apply(1, Lane::Live { from, to }, batch).await.unwrap();
         from = to;
     }
     let seconds = started.elapsed().as_secs_f64();

@@ -137,7 +137,7 @@ impl Run {
             self.log.push((vec![key + 1], event));
         }
         let lane = Lane::Live { from, to: self.head() };
-        if self.store.apply(1, lane, self.events(from..self.head())).await.is_err() {
+        if self.store.apply(1, lane, &self.events(from..self.head())).await.is_err() {
             self.heal().await;
         }
     }
@@ -150,7 +150,7 @@ impl Run {
         let from = self.rng.random_range(1..self.head() - 1);
         let to = self.rng.random_range(from + 1..self.head());
         let events = self.events(from..to);
-        if self.store.apply(1, Lane::Live { from, to }, events).await.is_err() {
+        if self.store.apply(1, Lane::Live { from, to }, &events).await.is_err() {
             self.heal().await;
         }
     }
@@ -188,7 +188,7 @@ impl Run {
         let wrong = Event { time: 0, position: self.head(), amount: 1 << 40 };
         let keys: Vec<_> = (1..=KEYS).map(|key| (vec![key], wrong)).collect();
         let lane = Lane::Live { from: self.head(), to: self.head() + 1 };
-        let late = old.apply(1, lane, keys).await;
+        let late = old.apply(1, lane, &keys).await;
         assert!(late.is_err(), "a writer that was replaced writes");
         match old.renew().await {
             Err(Error::StateFenced { .. }) => self.heal().await,
@@ -228,13 +228,13 @@ impl Run {
             self.store.begin_fill(1, &shards, head).await?;
             for (sequence, from) in (1..head).step_by(40).enumerate() {
                 let events = self.events(from..head.min(from + 40));
-                self.store.apply(1, Lane::Fill { sequence: sequence as u64 }, events).await?;
+                self.store.apply(1, Lane::Fill { sequence: sequence as u64 }, &events).await?;
             }
             self.store.finish_fill(1).await?;
         }
         for part in replay(&self.store.coverage(1).await?, head) {
             let lane = Lane::Live { from: part.start, to: part.end };
-            self.store.apply(1, lane, self.events(part)).await?;
+            self.store.apply(1, lane, &self.events(part)).await?;
         }
         Ok(())
     }

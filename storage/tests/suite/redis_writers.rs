@@ -341,13 +341,13 @@ async fn a_fill_that_was_interrupted_begins_again() {
     let store = open(server.url()).await;
     store.create_space(1, Arc::default()).await.unwrap();
     store.begin_fill(1, &[0, 1, 2, 3, 4, 5, 6, 7], 10).await.unwrap();
-    store.apply(1, Lane::Fill { sequence: 0 }, vec![event(b"k", 1, 1, 1)]).await.unwrap();
+    store.apply(1, Lane::Fill { sequence: 0 }, &[event(b"k", 1, 1, 1)]).await.unwrap();
     drop(store);
     let store = open(server.url()).await;
     store.create_space(1, Arc::default()).await.unwrap();
     assert_eq!(store.coverage(1).await.unwrap(), [Coverage::Filling { position: 10 }; 8]);
     store.begin_fill(1, &[0, 1, 2, 3, 4, 5, 6, 7], 10).await.unwrap();
-    store.apply(1, Lane::Fill { sequence: 0 }, vec![event(b"k", 1, 1, 1)]).await.unwrap();
+    store.apply(1, Lane::Fill { sequence: 0 }, &[event(b"k", 1, 1, 1)]).await.unwrap();
     store.finish_fill(1).await.unwrap();
     assert_eq!(sum(&store, 1, b"k").await, Some(1));
 }
@@ -430,7 +430,7 @@ async fn a_fill_that_was_finished_and_comes_back_unfinished_is_noticed() {
     store.begin_fill(1, &[0, 1, 2, 3, 4, 5, 6, 7], 10).await.unwrap();
     server.command(&["SAVE"]);
     let filled: Vec<_> = (0..40u8).map(|key| event(&[key], 1, 1, 1)).collect();
-    store.apply(1, Lane::Fill { sequence: 0 }, filled.clone()).await.unwrap();
+    store.apply(1, Lane::Fill { sequence: 0 }, &filled).await.unwrap();
     store.finish_fill(1).await.unwrap();
     server.kill();
     server.start_again();
@@ -440,8 +440,8 @@ async fn a_fill_that_was_finished_and_comes_back_unfinished_is_noticed() {
     let refused = live(&store, 1, (10, 11), &[event(&[1], 1, 10, 2)]).await;
     assert!(matches!(refused, Err(Error::StateLost { .. })), "{refused:?}");
     store.begin_fill(1, &[0, 1, 2, 3, 4, 5, 6, 7], 11).await.unwrap();
-    let all = filled.into_iter().chain([event(&[1], 1, 10, 2)]).collect();
-    store.apply(1, Lane::Fill { sequence: 0 }, all).await.unwrap();
+    let all: Vec<_> = filled.into_iter().chain([event(&[1], 1, 10, 2)]).collect();
+    store.apply(1, Lane::Fill { sequence: 0 }, &all).await.unwrap();
     store.finish_fill(1).await.unwrap();
     assert_eq!(sum(&store, 1, &[1]).await, Some(3));
 }
@@ -452,9 +452,9 @@ async fn a_fill_that_lost_a_batch_is_not_finished() {
     let store = open(server.url()).await;
     store.create_space(1, Arc::default()).await.unwrap();
     store.begin_fill(1, &[0, 1, 2, 3, 4, 5, 6, 7], 10).await.unwrap();
-    store.apply(1, Lane::Fill { sequence: 0 }, vec![event(b"k", 1, 1, 1)]).await.unwrap();
+    store.apply(1, Lane::Fill { sequence: 0 }, &[event(b"k", 1, 1, 1)]).await.unwrap();
     server.command(&["SAVE"]);
-    store.apply(1, Lane::Fill { sequence: 1 }, vec![event(b"k", 1, 2, 2)]).await.unwrap();
+    store.apply(1, Lane::Fill { sequence: 1 }, &[event(b"k", 1, 2, 2)]).await.unwrap();
     server.kill();
     server.start_again();
     let refused = store.finish_fill(1).await;

@@ -107,7 +107,7 @@ pub async fn a_fill_brings_everything_back(store: &impl OnlineStore<TestCell>) {
     assert_eq!(store.forget_before(1, 0).await.unwrap(), 1);
     let shards = store.coverage(1).await.unwrap().len() as u32;
     store.begin_fill(1, &Vec::from_iter(0..shards), 4).await.unwrap();
-    store.apply(1, Lane::Fill { sequence: 0 }, events.to_vec()).await.unwrap();
+    store.apply(1, Lane::Fill { sequence: 0 }, &events).await.unwrap();
     assert_eq!(store.forget_before(1, 6).await.unwrap(), 0);
     store.finish_fill(1).await.unwrap();
     assert_eq!(sum(store, 1, b"k").await, Some(7));
@@ -130,7 +130,7 @@ pub async fn a_fill_beside_forgetting_is_whole(store: &impl OnlineStore<TestCell
     for _ in 0..5 {
         let fill = async {
             store.begin_fill(1, &Vec::from_iter(0..shards), 2).await.unwrap();
-            store.apply(1, Lane::Fill { sequence: 0 }, events.clone()).await.unwrap();
+            store.apply(1, Lane::Fill { sequence: 0 }, &events).await.unwrap();
             store.finish_fill(1).await.unwrap();
         };
         futures::join!(async { store.forget_before(1, 5).await.unwrap() }, fill);

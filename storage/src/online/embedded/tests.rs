@@ -14,7 +14,7 @@ fn get(store: &Embedded<u64>, space: u32, key: &[u8]) -> Option<u64> {
     let mut found = None;
     let mut calls = 0;
     store
-        .read(space, key, &mut |cell| {
+        .read(space, &[key], |_| {}, &mut |_, cell| {
             calls += 1;
             found = cell.copied();
         })
@@ -116,7 +116,9 @@ fn a_callback_cannot_call_the_store() {
             inner.push(refused(store.drop_space(1).map(drop)));
         })
         .unwrap();
-    store.read(1, b"k", &mut |_| inner.push(refused(store.len(1).map(drop)))).unwrap();
+    store
+        .read(1, &[b"k"], |_| {}, &mut |_, _| inner.push(refused(store.len(1).map(drop))))
+        .unwrap();
     assert_eq!(inner, [true, true, true]);
     assert_eq!(get(store, 1, b"k"), Some(0), "the store works after a refusal");
 }
@@ -182,4 +184,46 @@ fn a_drop_is_atomic() {
     });
     assert_eq!(violations, 0, "a write succeeded after a refusal in the same life");
     assert_eq!(store.len(5).unwrap(), 0);
+}
+
+/// More keys than are found at once, of all locks, some twice and some that do not exist, while
+/// they are changed and while all locks are taken.
+#[test]
+fn many_keys_are_shown_in_their_order() {
+    let store = &Embedded::<u64>::new();
+    store.create_space(1).unwrap();
+    let names: Vec<[u8; 8]> = (0..500_u64).map(u64::to_be_bytes).collect();
+    names.iter().step_by(2).for_each(|name| add(store, 1, name, 1).unwrap());
+    let mut keys: Vec<&[u8]> = names.iter().map(|name| name.as_slice()).collect();
+    keys.extend(names.iter().rev().map(|name| name.as_slice()));
+    let done = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // Those that exist: the first, the third and so on.
+                let existing = names.iter().step_by(2).rev();
+                existing.for_each(|name| add(store, 1, name, 1).unwrap());
+                store.create_space(3).unwrap();
+                store.drop_space(3).unwrap();
+            }
+        });
+        for _ in 0..200 {
+            let (mut shown, touched) = (0, AtomicU64::new(0));
+            let mut look = |index: usize, cell: Option<&u64>| {
+                assert_eq!(index, shown);
+                assert_eq!(cell.is_some(), keys[index][7].is_multiple_of(2), "{index}");
+                shown += 1;
+            };
+            let touch = |cell: &u64| {
+                assert!(*cell > 0);
+                touched.fetch_add(1, Ordering::Relaxed);
+            };
+            store.read(1, &keys, touch, &mut look).unwrap();
+            assert_eq!((shown, touched.into_inner()), (1000, 500));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let mut absent = 0;
+    store.read(9, &keys, |_| {}, &mut |_, cell| absent += usize::from(cell.is_none())).unwrap();
+    assert_eq!(absent, keys.len());
 }
