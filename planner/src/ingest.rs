@@ -79,17 +79,18 @@ impl Ingest {
         let on_commit = move |first: u64| {
             let mut published = published.lock();
             *published = first + rows;
-            let mut numbered = Vec::with_capacity(batches.len());
             let mut next = first;
-            for batch in &batches {
-                // Numbering fails only if Arrow refuses columns of equal length.
-                let Ok(batch) = number_rows(batch, next) else { return };
+            let numbered = batches.iter().map(|batch| {
+                let numbered = number_rows(batch, next);
                 next += batch.num_rows() as u64;
+                numbered
+            });
+            // Numbering fails only if Arrow refuses columns of equal length.
+            let Ok(batches) = numbered.collect::<Result<Vec<_>>>() else { return };
+            for batch in &batches {
                 data.push(batch.clone());
                 tails.add(batch.get_array_memory_size());
-                numbered.push(batch);
             }
-            let batches = numbered;
             timelines.committed(Committed { source, first, rows, batches, tracks, done });
         };
         self.log.append(entries, Box::new(on_commit)).await?;

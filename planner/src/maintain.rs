@@ -207,12 +207,17 @@ impl Timelines {
             values.truncate(length);
             let mut order = ReadOrder::default();
             let mut see = |key: usize, cell: Option<&TimelineCell>| {
-                match cell {
-                    None => values.append_empty(layout, calls)?,
-                    Some(cell) => cell.0.read_values(layout, as_of, calls, values)?,
+                let before = values.as_slice().len();
+                let seen = match cell {
+                    None => values.append_empty(layout, calls),
+                    Some(cell) => cell.0.read_values(layout, as_of, calls, values),
+                };
+                match seen {
+                    Ok(()) => order.push(key, keys.len()),
+                    // It may be shown again.
+                    Err(_) => values.truncate(before),
                 }
-                order.push(key, keys.len());
-                Ok(())
+                seen
             };
             if self.look(track, keys, &want, &mut see, &mut waits).await? {
                 not_retired(track)?;

@@ -122,12 +122,17 @@ pub struct GroupedEvents {
 impl GroupedEvents {
     /// Appends events. Those with a NULL key are nobody's.
     pub fn add(&mut self, keyed: KeyedEvents) -> Result<()> {
+        let first = self.rows;
+        self.rows = first
+            .checked_add(keyed.events.len())
+            .filter(|rows| u32::try_from(*rows).is_ok())
+            .ok_or_else(|| Error::unsupported("more than 4,294,967,295 rows in one transaction"))?;
         let mut key = Vec::new();
         for row in 0..keyed.events.len() {
             if !encode_row(&keyed.keys, row, &mut key)? {
                 continue;
             }
-            let place = (self.rows + row) as u32;
+            let place = (first + row) as u32;
             match self.groups.get_mut(&key) {
                 Some(rows) => rows.push(place),
                 None => {
@@ -135,7 +140,6 @@ impl GroupedEvents {
                 }
             }
         }
-        self.rows += keyed.events.len();
         self.parts.push(keyed.events);
         Ok(())
     }

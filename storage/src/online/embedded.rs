@@ -39,9 +39,9 @@ thread_local! {
 ///
 /// * Calls on one cell are linearizable: an `update` is seen whole or not at all, and by every
 ///   read that starts after it returned.
-/// * Callbacks run at most once per call, may run under a lock of the store and must be short.
-///   A callback that calls the store gets [`Error::Reentrant`], never a deadlock. Only the visitor
-///   of [`keys`](Self::keys) may call the store.
+/// * Callbacks run at most once per call and key, may run under locks of the store and must be
+///   short. A callback that calls the store gets [`Error::Reentrant`], never a deadlock. Only the
+///   visitor of [`keys`](Self::keys) may call the store.
 /// * Creating and dropping a space is atomic: no call sees half of it, and a write to a dropped
 ///   space fails, so that a late writer cannot bring it back.
 #[derive(Debug)]
@@ -191,8 +191,8 @@ impl<T> Embedded<T> {
             };
             let found: SmallVec<[Option<&T>; FOUND_AT_ONCE]> =
                 keys.iter().zip(&hashes).map(find).collect();
-            found.iter().flatten().for_each(|cell| touch(cell));
             let _inside = Inside::enter();
+            found.iter().flatten().for_each(|cell| touch(cell));
             for (index, cell) in found.iter().enumerate() {
                 look(part * FOUND_AT_ONCE + index, *cell);
             }

@@ -116,10 +116,12 @@ fn a_callback_cannot_call_the_store() {
             inner.push(refused(store.drop_space(1).map(drop)));
         })
         .unwrap();
-    store
-        .read(1, &[b"k"], |_| {}, &mut |_, _| inner.push(refused(store.len(1).map(drop))))
-        .unwrap();
+    let touched = AtomicBool::new(false);
+    let touch = |_: &u64| touched.store(refused(store.len(1).map(drop)), Ordering::Relaxed);
+    let mut look = |_: usize, _: Option<&u64>| inner.push(refused(store.len(1).map(drop)));
+    store.read(1, &[b"k"], touch, &mut look).unwrap();
     assert_eq!(inner, [true, true, true]);
+    assert!(touched.into_inner());
     assert_eq!(get(store, 1, b"k"), Some(0), "the store works after a refusal");
 }
 
@@ -196,10 +198,9 @@ fn many_keys_are_shown_in_their_order() {
     names.iter().step_by(2).for_each(|name| add(store, 1, name, 1).unwrap());
     let mut keys: Vec<&[u8]> = names.iter().map(|name| name.as_slice()).collect();
     keys.extend(names.iter().rev().map(|name| name.as_slice()));
-    let done = &AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
+        let writer = scope.spawn(|| {
+            for _ in 0..300 {
                 // Those that exist: the first, the third and so on.
                 let existing = names.iter().step_by(2).rev();
                 existing.for_each(|name| add(store, 1, name, 1).unwrap());
@@ -207,7 +208,9 @@ fn many_keys_are_shown_in_their_order() {
                 store.drop_space(3).unwrap();
             }
         });
-        for _ in 0..200 {
+        let mut reads = 0;
+        while reads < 10 || !writer.is_finished() {
+            reads += 1;
             let (mut shown, touched) = (0, AtomicU64::new(0));
             let mut look = |index: usize, cell: Option<&u64>| {
                 assert_eq!(index, shown);
@@ -221,7 +224,6 @@ fn many_keys_are_shown_in_their_order() {
             store.read(1, &keys, touch, &mut look).unwrap();
             assert_eq!((shown, touched.into_inner()), (1000, 500));
         }
-        done.store(true, Ordering::Relaxed);
     });
     let mut absent = 0;
     store.read(9, &keys, |_| {}, &mut |_, cell| absent += usize::from(cell.is_none())).unwrap();
