@@ -10,6 +10,8 @@ mod copying;
 mod direct_lookup;
 #[path = "operations/jobs.rs"]
 mod jobs;
+#[path = "operations/latest.rs"]
+mod latest;
 #[path = "operations/prepared.rs"]
 mod prepared;
 #[path = "operations/readers.rs"]

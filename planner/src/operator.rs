@@ -5,6 +5,7 @@ mod as_of_stream;
 pub mod direct_lookup;
 mod key_sort;
 mod late_columns;
+mod late_fetch;
 pub mod online_lookup;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::logical::online_lookup::OnlineLookup;
 use crate::maintain::Timelines;
 use crate::recompute::Recompute;
 use as_of_join::AsOfJoinExec;
+use late_fetch::LateFetchExec;
 use online_lookup::{KeyAccess, OnlineLookupExec};
 
 /// Plans our nodes; DataFusion plans the rest.
@@ -67,7 +69,7 @@ struct NodePlanner {
 impl ExtensionPlanner for NodePlanner {
     async fn plan_extension(
         &self,
-        _planner: &dyn PhysicalPlanner,
+        planner: &dyn PhysicalPlanner,
         node: &dyn UserDefinedLogicalNode,
         logical_inputs: &[&LogicalPlan],
         physical_inputs: &[Arc<dyn ExecutionPlan>],
@@ -80,9 +82,13 @@ impl ExtensionPlanner for NodePlanner {
                 (Arc::clone(&physical_inputs[0]), Arc::clone(&physical_inputs[1])),
                 exprs(&join.keys, schema, session)?,
                 session.create_physical_expr(join.as_of.clone(), schema)?,
-                (Arc::clone(&join.track), join.calls.clone()),
+                (&join.track, &join.calls),
             )?;
-            return Ok(Some(Arc::new(exec)));
+            let exec = Arc::new(exec);
+            return match LateFetchExec::plan(&exec, join, (planner, session)).await? {
+                Some(fetch) => Ok(Some(Arc::new(fetch))),
+                None => Ok(Some(exec)),
+            };
         }
         if let Some(lookup) = node.as_any().downcast_ref::<OnlineLookup>() {
             return Ok(Some(Arc::new(self.plan_lookup(lookup, session)?)));

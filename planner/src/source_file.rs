@@ -1,6 +1,7 @@
 //! Parquet files that others wrote: read in place as a source, or copied from.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use parquet::errors::ParquetError;
 
 use crate::catalog::with_position;
 use crate::error::{Error, ObjectKind, Result, nearest};
+use crate::task::blocking;
 use crate::types::sql_name;
 
 /// Rows in a batch read from a file, and bytes of its texts: 8 MiB. A row that has more is alone.
@@ -70,6 +72,49 @@ pub fn allowed_new_file(path: &str, allowed: &[PathBuf]) -> Result<PathBuf> {
         return Err(not_allowed());
     }
     Ok(target)
+}
+
+/// What tells files from others that come into their places.
+#[derive(Clone, Debug)]
+pub struct FileStamps(Arc<[(PathBuf, Stamp)]>);
+
+/// Device, inode, size, and the time of the last change with its nanoseconds.
+type Stamp = (u64, u64, u64, i64, i64);
+
+impl FileStamps {
+    /// Those of files as they are now.
+    pub async fn of(files: &[PathBuf]) -> Result<Self> {
+        let files = files.to_vec();
+        blocking(move || {
+            let stamps = files.into_iter().map(|file| Ok((file.clone(), stamp(&file)?)));
+            Ok(FileStamps(stamps.collect::<Result<_>>()?))
+        })
+        .await
+    }
+
+    /// # Errors
+    /// A file is not what it was.
+    pub async fn check(&self) -> Result<()> {
+        let files = Arc::clone(&self.0);
+        blocking(move || {
+            for (file, before) in files.iter() {
+                if stamp(file)? != *before {
+                    let path = file.display();
+                    let message = format!("\"{path}\" was changed while it was read");
+                    return Err(Error::InvalidValue { message });
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn stamp(path: &Path) -> Result<Stamp> {
+    let data = path
+        .metadata()
+        .map_err(|source| Error::File { path: path.display().to_string(), source })?;
+    Ok((data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec()))
 }
 
 /// The rows of a Parquet file, cast to `schema` by column name, as they are read.

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::runtime::JoinSet;
 use datafusion::error::DataFusionError;
 use tokio::sync::watch;
 
@@ -63,12 +63,30 @@ impl Background {
     }
 }
 
-/// A part of a query, at work beside the others from now on. It ends when the answer is dropped.
-pub fn beside<T: Send + 'static>(
-    work: impl Future<Output = Result<T, DataFusionError>> + Send + 'static,
-) -> impl Future<Output = Result<T, DataFusionError>> + Send {
-    let task = SpawnedTask::spawn(work);
-    async move { task.join().await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))? }
+/// Parts of a query, at work side by side; their answers are in their order. When one has failed,
+/// the others have ended, too.
+pub async fn all_beside<T, F>(parts: impl IntoIterator<Item = F>) -> Result<Vec<T>, DataFusionError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, DataFusionError>> + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    for (index, part) in parts.into_iter().enumerate() {
+        tasks.spawn(async move { Ok((index, part.await?)) });
+    }
+    let mut answers = Vec::new();
+    while let Some(ended) = tasks.join_next().await {
+        let ended = ended.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)));
+        match ended.flatten() {
+            Ok(answer) => answers.push(answer),
+            Err(error) => {
+                tasks.shutdown().await;
+                return Err(error);
+            }
+        }
+    }
+    answers.sort_unstable_by_key(|(index, _)| *index);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
 }
 
 /// Runs `work`, which blocks its thread, away from the other tasks, from now on.

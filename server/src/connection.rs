@@ -44,6 +44,7 @@ use self::wire::{ReadError, Wire};
 use crate::encode::EncodeError;
 use crate::input::InputError;
 use crate::sqlstate;
+use crate::task::Workers;
 
 /// What all connections share.
 pub struct Shared {
@@ -61,11 +62,13 @@ pub struct Shared {
     pub stopping: watch::Receiver<bool>,
     /// Queries that are prepared for all sessions.
     pub statements: SharedStatements,
+    /// Who runs what may take long.
+    pub workers: Workers,
     next_pid: AtomicI32,
 }
 
 impl Shared {
-    /// The state of a server that starts.
+    /// The state of a server that starts. Its workers are the runtime of the caller.
     pub fn new(
         database: Database,
         max_connections: usize,
@@ -80,6 +83,7 @@ impl Shared {
             copy_limit_bytes,
             stopping,
             statements: SharedStatements::new(),
+            workers: Workers::current(),
             next_pid: AtomicI32::new(1),
         }
     }
@@ -151,17 +155,13 @@ impl From<ReadError> for Failure {
 
 /// Serves a client until it leaves or has to: between two statements when the server stops, and in
 /// the midst of one when `drained` turns true.
-pub async fn serve(socket: TcpStream, shared: Arc<Shared>, mut drained: watch::Receiver<bool>) {
+pub async fn serve(socket: TcpStream, shared: Arc<Shared>, drained: watch::Receiver<bool>) {
     let mut wire = Wire::new(socket);
     let ended = match startup::start(&mut wire, &shared).await {
         Ok(Some(started)) => {
-            let mut connection = Connection::new(wire, started, Arc::clone(&shared));
-            let ended = tokio::select! {
-                biased;
-                ended = connection.run() => ended,
-                _ = drained.wait_for(|drained| *drained) => Err(shutting_down()),
-            };
-            wire = connection.wire;
+            let connection = Connection::new(wire, started, shared);
+            let Some((back, ended)) = connection.run(drained).await else { return };
+            wire = back;
             ended
         }
         Ok(None) => Ok(()),
@@ -176,6 +176,16 @@ pub async fn serve(socket: TcpStream, shared: Arc<Shared>, mut drained: watch::R
         Err(Failure::Gone) => {}
         Ok(()) => wire.close().await,
     }
+}
+
+/// What may take long, and is left to the workers: the thread of a connection serves others, too.
+enum Work {
+    /// Statements of the simple protocol.
+    Query(String),
+    /// A statement to be prepared; its name is free.
+    Parse { name: String, sql: String, types: Vec<u32> },
+    /// A portal to be run, and how many rows are wanted at most.
+    Execute { name: String, portal: Portal, limit: Option<u64> },
 }
 
 /// A session with its client.
@@ -210,18 +220,32 @@ impl Connection {
         }
     }
 
-    async fn run(&mut self) -> Reply {
+    /// Serves the client to the end of the session, and gives the socket back; `None` if a task of
+    /// the workers was lost with it.
+    async fn run(mut self, mut drained: watch::Receiver<bool>) -> Option<(Wire, Reply)> {
         let mut stopping = self.shared.stopping.clone();
         let mut stopped = pin!(async move {
             // Without a sender the server is gone.
             let _ = stopping.wait_for(|stopping| *stopping).await;
         });
         loop {
-            let message = self.next_message(stopped.as_mut()).await?;
-            if matches!(message, Frontend::Terminate) {
-                return Ok(());
+            let message = match self.next_message(stopped.as_mut()).await {
+                Ok(Frontend::Terminate) => return Some((self.wire, Ok(()))),
+                Ok(message) => message,
+                Err(failure) => return Some((self.wire, Err(failure))),
+            };
+            let mut done = unless(&mut drained, self.handle(message)).await;
+            if let Ok(Some(work)) = done {
+                let (shared, mut drained) = (Arc::clone(&self.shared), drained.clone());
+                let working = shared.workers.spawn(async move {
+                    let done = unless(&mut drained, self.work(work)).await;
+                    (self, done.map(|()| None))
+                });
+                (self, done) = working.await?;
             }
-            self.handle(message).await?;
+            if let Err(failure) = done {
+                return Some((self.wire, Err(failure)));
+            }
         }
     }
 
@@ -252,42 +276,71 @@ impl Connection {
         }
     }
 
-    async fn handle(&mut self, message: Frontend) -> Reply {
+    /// Does what a message asks for, as far as the thread of the connection does that.
+    async fn handle(&mut self, message: Frontend) -> Reply<Option<Work>> {
         if self.skip_until_sync && !matches!(message, Frontend::Sync) {
-            return Ok(());
+            return Ok(None);
         }
         match message {
-            Frontend::Query(sql) => {
-                let done = self.simple_query(&sql).await;
-                self.settle(done)?;
-                self.ready().await
-            }
+            Frontend::Query(sql) => match self.quick_query(&sql).await {
+                Ok(false) => return Ok(Some(Work::Query(sql))),
+                done => self.end_query(done.map(drop)).await?,
+            },
             Frontend::Refused { extended: false, code, message } => {
-                self.settle(Err(sqlstate::error(code, message).into()))?;
-                self.ready().await
+                self.end_query(Err(sqlstate::error(code, message).into())).await?;
             }
             Frontend::Sync => {
                 self.skip_until_sync = false;
                 if self.transaction == TransactionStatus::Idle {
                     self.portals.clear();
                 }
-                self.ready().await
+                self.ready().await?;
             }
-            Frontend::Flush => self.wire.flush().await.map_err(|_| Failure::Gone),
+            Frontend::Flush => self.wire.flush().await.map_err(|_| Failure::Gone)?,
             // What is left of a COPY that failed.
-            Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => Ok(()),
-            message => {
-                let done = self.extended(message).await;
-                self.skip_until_sync = done.is_err();
-                self.settle(done)?;
-                // A client that waits for the answer to a Flush gets the error at once: what it
-                // sends next may be the Sync that it sends after an error only.
-                if self.skip_until_sync || self.wire.is_full() {
-                    self.wire.flush().await.map_err(|_| Failure::Gone)?;
-                }
-                Ok(())
+            Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => {}
+            message => match self.extended(message).await {
+                Ok(Some(work)) => return Ok(Some(work)),
+                done => self.end_extended(done.map(drop)).await?,
+            },
+        }
+        Ok(None)
+    }
+
+    /// Does what may take long.
+    async fn work(&mut self, work: Work) -> Reply {
+        match work {
+            Work::Query(sql) => {
+                let done = self.simple_query(&sql).await;
+                self.end_query(done).await
+            }
+            Work::Parse { name, sql, types } => {
+                let done = self.parse_new(name, sql, &types).await;
+                self.end_extended(done).await
+            }
+            Work::Execute { name, portal, limit } => {
+                let done = self.run_portal(name, portal, limit).await;
+                self.end_extended(done).await
             }
         }
+    }
+
+    /// Ends a message of the simple protocol.
+    async fn end_query(&mut self, done: Reply) -> Reply {
+        self.settle(done)?;
+        self.ready().await
+    }
+
+    /// Ends a message of the extended protocol.
+    async fn end_extended(&mut self, done: Reply) -> Reply {
+        self.skip_until_sync = done.is_err();
+        self.settle(done)?;
+        // A client that waits for the answer to a Flush gets the error at once: what it sends next
+        // may be the Sync that it sends after an error only.
+        if self.skip_until_sync || self.wire.is_full() {
+            self.wire.flush().await.map_err(|_| Failure::Gone)?;
+        }
+        Ok(())
     }
 
     /// Tells the client of an error of a statement; others are passed on.
@@ -337,6 +390,18 @@ impl Connection {
     fn report(&mut self, changed: Changed) {
         let status = ParameterStatus::new(changed.name.to_owned(), changed.value);
         self.wire.put(PgWireBackendMessage::ParameterStatus(status));
+    }
+}
+
+/// Takes a step unless the server was drained.
+async fn unless<T>(
+    drained: &mut watch::Receiver<bool>,
+    step: impl Future<Output = Reply<T>>,
+) -> Reply<T> {
+    tokio::select! {
+        biased;
+        done = step => done,
+        _ = drained.wait_for(|drained| *drained) => Err(shutting_down()),
     }
 }
 

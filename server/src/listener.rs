@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::connection::{self, Shared};
-use crate::task::Tasks;
+use crate::task::{Tasks, Threads};
 
 /// How long running statements may go on after the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(7);
@@ -22,9 +22,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A silent client is asked whether it is still there after this time.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Serves connections until `stopping` turns true; then drains them.
+/// Serves connections on `threads` until `stopping` turns true; then drains them.
 pub(crate) async fn run(
     listener: TcpListener,
+    threads: Threads,
     shared: Arc<Shared>,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -46,11 +47,10 @@ pub(crate) async fn run(
                     tracing::debug!(%error, "socket options could not be set");
                 }
                 tracing::debug!(%address, "connection accepted");
-                connections.spawn(connection::serve(
-                    socket,
-                    Arc::clone(&shared),
-                    drained.subscribe(),
-                ));
+                match serve(socket, Arc::clone(&shared), drained.subscribe()) {
+                    Ok(served) => connections.spawn_on(threads.idlest(), served),
+                    Err(error) => tracing::warn!(%error, "a socket could not be moved"),
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -64,8 +64,24 @@ pub(crate) async fn run(
         drained.send_replace(true);
         if tokio::time::timeout(FAREWELL, connections.join()).await.is_err() {
             connections.abort().await;
+            shared.workers.ended().await;
         }
     }
+}
+
+/// Serves a connection on whichever thread the future runs, which is to wait for the socket, too.
+fn serve(
+    socket: TcpStream,
+    shared: Arc<Shared>,
+    drained: watch::Receiver<bool>,
+) -> io::Result<impl Future<Output = ()> + Send> {
+    let socket = socket.into_std()?;
+    Ok(async move {
+        match TcpStream::from_std(socket) {
+            Ok(socket) => connection::serve(socket, shared, drained).await,
+            Err(error) => tracing::warn!(%error, "a socket could not be moved"),
+        }
+    })
 }
 
 fn prepare(socket: &TcpStream) -> io::Result<()> {

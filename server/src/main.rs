@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use asofdb_server::config::{Cli, Command, LogLevel, ServeConfig};
+use asofdb_server::task::STACK_BYTES;
 use asofdb_server::{quickstart, serve};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,9 +13,6 @@ use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Deep plans recurse; tokio's own 2 MiB are too few for them.
-const WORKER_STACK_BYTES: usize = 8 << 20;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -50,7 +48,7 @@ fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("asofdb-worker")
-        .thread_stack_size(WORKER_STACK_BYTES)
+        .thread_stack_size(STACK_BYTES)
         .build()?;
     match cli.command {
         Command::Serve(args) => {

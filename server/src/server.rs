@@ -1,6 +1,7 @@
 //! A running server: opens the database, listens, and stops in order.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use asofdb_planner::{
@@ -14,7 +15,7 @@ use url::Url;
 use crate::config::{OnlineUrl, ServeConfig};
 use crate::connection::Shared;
 use crate::listener;
-use crate::task::Task;
+use crate::task::{Task, Threads};
 
 /// Why a server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,9 @@ pub enum StartError {
         /// The reason.
         source: std::io::Error,
     },
+    /// The system gives no more threads.
+    #[error("cannot start the threads for connections: {0}")]
+    Threads(std::io::Error),
     /// The database can't be opened.
     #[error("cannot open the database: {0}")]
     Open(#[from] asofdb_planner::Error),
@@ -69,11 +73,13 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
         let (max_connections, memory) = (config.max_connections, config.memory_limit_bytes);
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let threads = Threads::start(cores).map_err(StartError::Threads)?;
         let database = open(config).await?;
         let (stop, stopping) = watch::channel(false);
         let shared =
             Arc::new(Shared::new(database.clone(), max_connections, memory / 2, stopping.clone()));
-        let listener = Task::spawn(listener::run(listener, shared, stopping));
+        let listener = Task::spawn(listener::run(listener, threads, shared, stopping));
         tracing::info!(%local_addr, "ready for connections");
         Ok(Server { local_addr, database, stop, listener })
     }
@@ -93,7 +99,7 @@ impl Server {
     pub async fn shutdown(self) {
         tracing::info!("stopping");
         self.stop.send_replace(true);
-        self.listener.join().await;
+        self.listener.await;
         self.database.close().await;
         tracing::info!("stopped");
     }

@@ -43,15 +43,25 @@ pub struct AsOfJoinExec {
     events: Arc<dyn ExecutionPlan>,
     keys: Vec<Arc<dyn PhysicalExpr>>,
     as_of: Arc<dyn PhysicalExpr>,
-    track: Arc<Track>,
-    calls: Vec<usize>,
-    layout: Arc<Layout>,
-    late: Option<Arc<LateColumns>>,
+    computed: Arc<Computed>,
     event_order: LexOrdering,
     spine_order: LexOrdering,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+}
+
+/// What a join computes.
+#[derive(Debug)]
+struct Computed {
+    /// The name of the source.
+    source: String,
+    /// The names of the calls.
+    names: Vec<String>,
+    layout: Arc<Layout>,
+    late: Option<Arc<LateColumns>>,
+    /// Whether a call gives the position of the event whose value it would give.
+    positions: bool,
 }
 
 impl AsOfJoinExec {
@@ -60,11 +70,55 @@ impl AsOfJoinExec {
         (spine, events): (Arc<dyn ExecutionPlan>, Arc<dyn ExecutionPlan>),
         keys: Vec<Arc<dyn PhysicalExpr>>,
         as_of: Arc<dyn PhysicalExpr>,
-        (track, calls): (Arc<Track>, Vec<usize>),
+        (track, calls): (&Track, &[usize]),
     ) -> Result<Self> {
-        let (layout, _) = track.restricted(&calls).map_err(DataFusionError::from)?;
-        let late = LateColumns::of(&layout, keys.len() + 2)?.map(Arc::new);
-        let schema = output_schema(&spine, &track, &calls);
+        let (layout, _) = track.restricted(calls).map_err(DataFusionError::from)?;
+        let computed = Computed {
+            source: track.stream.source.name.clone(),
+            names: calls.iter().map(|call| track.call_name(*call)).collect(),
+            late: LateColumns::of(&layout, keys.len() + 2)?.map(Arc::new),
+            layout: Arc::new(layout),
+            positions: false,
+        };
+        AsOfJoinExec::computing(Arc::new(computed), (spine, events), keys, as_of)
+    }
+
+    /// The rows that the values are added to.
+    pub fn spine(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.spine
+    }
+
+    /// If each call gives a value of one event, and is told which by nothing but order and frame:
+    /// for each the column of the events with the values.
+    pub fn picked_columns(&self) -> Option<Vec<usize>> {
+        self.computed.late.as_ref()?.picked_columns(self.keys.len() + 2)
+    }
+
+    /// For a join with [`picked_columns`](Self::picked_columns) the one that gives the positions of
+    /// these events in the place of their values; `events` have no columns.
+    pub fn picking(&self, events: Arc<dyn ExecutionPlan>) -> Result<Self> {
+        let Some(late) = &self.computed.late else {
+            return internal_err!("the calls of the join do not pick events");
+        };
+        let computed = Computed {
+            source: self.computed.source.clone(),
+            names: self.computed.names.clone(),
+            layout: Arc::new(late.layout.clone()),
+            late: None,
+            positions: true,
+        };
+        let inputs = (Arc::clone(&self.spine), events);
+        let (keys, as_of) = (self.keys.clone(), Arc::clone(&self.as_of));
+        AsOfJoinExec::computing(Arc::new(computed), inputs, keys, as_of)
+    }
+
+    fn computing(
+        computed: Arc<Computed>,
+        (spine, events): (Arc<dyn ExecutionPlan>, Arc<dyn ExecutionPlan>),
+        keys: Vec<Arc<dyn PhysicalExpr>>,
+        as_of: Arc<dyn PhysicalExpr>,
+    ) -> Result<Self> {
+        let schema = output_schema(&spine, &computed);
         let sort = |expr: &Arc<dyn PhysicalExpr>| PhysicalSortExpr::new(Arc::clone(expr), ORDER);
         let mut order: Vec<_> = keys.iter().map(sort).collect();
         order.push(sort(&as_of));
@@ -92,10 +146,7 @@ impl AsOfJoinExec {
             events,
             keys,
             as_of,
-            track,
-            calls,
-            layout: Arc::new(layout),
-            late,
+            computed,
             event_order,
             spine_order,
             schema,
@@ -112,11 +163,10 @@ fn lex(order: Vec<PhysicalSortExpr>) -> Result<LexOrdering> {
     }
 }
 
-fn output_schema(spine: &Arc<dyn ExecutionPlan>, track: &Track, calls: &[usize]) -> SchemaRef {
+fn output_schema(spine: &Arc<dyn ExecutionPlan>, computed: &Computed) -> SchemaRef {
     let mut fields = spine.schema().fields().to_vec();
-    for &call in calls {
-        let output = track.layout.calls()[call].aggregate.output();
-        fields.push(Arc::new(Field::new(track.call_name(call), output, true)));
+    for (name, call) in computed.names.iter().zip(computed.layout.calls()) {
+        fields.push(Arc::new(Field::new(name, call.aggregate.output(), true)));
     }
     Arc::new(Schema::new_with_metadata(fields, spine.schema().metadata().clone()))
 }
@@ -129,9 +179,10 @@ impl DisplayAs for AsOfJoinExec {
             "AsOfJoinExec: key=[{}], as_of={}, source={}, calls={}",
             keys.join(", "),
             self.as_of,
-            self.track.stream.source.name,
-            self.calls.len()
-        )
+            self.computed.source,
+            self.computed.names.len()
+        )?;
+        if self.computed.positions { write!(f, ", positions=true") } else { Ok(()) }
     }
 }
 
@@ -187,11 +238,11 @@ impl ExecutionPlan for AsOfJoinExec {
         let Ok([spine, events]) = <[_; 2]>::try_from(children) else {
             return internal_err!("AsOfJoinExec has two inputs");
         };
-        Ok(Arc::new(AsOfJoinExec::try_new(
+        Ok(Arc::new(AsOfJoinExec::computing(
+            Arc::clone(&self.computed),
             (spine, events),
             self.keys.clone(),
             Arc::clone(&self.as_of),
-            (Arc::clone(&self.track), self.calls.clone()),
         )?))
     }
 
@@ -201,7 +252,8 @@ impl ExecutionPlan for AsOfJoinExec {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let spine = self.spine.execute(partition, Arc::clone(&context))?;
-        let (events, late) = match (self.events.downcast_ref::<KeySortExec>(), &self.late) {
+        let (events, late) = match (self.events.downcast_ref::<KeySortExec>(), &self.computed.late)
+        {
             (Some(sort), Some(late)) => {
                 let rows = sort.rows(partition, &late.columns, Arc::clone(&context))?;
                 (rows.stream, Some((Arc::clone(late), rows.late)))
@@ -214,7 +266,8 @@ impl ExecutionPlan for AsOfJoinExec {
             late,
             keys: self.keys.clone(),
             as_of: Arc::clone(&self.as_of),
-            layout: Arc::clone(&self.layout),
+            layout: Arc::clone(&self.computed.layout),
+            positions: self.computed.positions,
             schema: Arc::clone(&self.schema),
             context,
             metrics: (self.metrics.clone(), partition),

@@ -4,7 +4,10 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, DynComparator, RecordBatch, make_comparator};
+use arrow::array::{
+    Array, ArrayRef, AsArray, DynComparator, Int64Array, RecordBatch, make_comparator,
+};
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType, UInt64Type};
 use asofdb_udfs::{Events, Layout, SpineRow, retained_from, sweep};
@@ -35,6 +38,8 @@ pub struct StreamParts {
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
     pub as_of: Arc<dyn PhysicalExpr>,
     pub layout: Arc<Layout>,
+    /// Whether the only column of the layout are the events' positions.
+    pub positions: bool,
     pub schema: SchemaRef,
     pub context: Arc<TaskContext>,
     pub metrics: (ExecutionPlanMetricsSet, usize),
@@ -50,6 +55,7 @@ pub struct AsOfStream {
     keys: Vec<Arc<dyn PhysicalExpr>>,
     as_of: Arc<dyn PhysicalExpr>,
     layout: Arc<Layout>,
+    positions: bool,
     calls: Vec<usize>,
     schema: SchemaRef,
     reservation: MemoryReservation,
@@ -69,6 +75,7 @@ impl AsOfStream {
             as_of: parts.as_of,
             calls: (0..parts.layout.calls().len()).collect(),
             layout: parts.layout,
+            positions: parts.positions,
             schema: Arc::clone(&parts.schema),
             reservation,
             metrics: BaselineMetrics::new(&parts.metrics.0, parts.metrics.1),
@@ -156,7 +163,7 @@ impl AsOfStream {
                 true => SpineRow { instant: Some(instants.value(row)), events: groups.seek(row) },
             })
             .collect();
-        let events = run_events(&run, self.keys.len())?;
+        let events = run_events(&run, self.keys.len(), self.positions)?;
         let mut values = sweep(layout, &self.calls, &events, &rows).map_err(Error::Aggregate)?;
         let last = rows.iter().rfind(|row| row.instant.is_some());
         let retained = last.map(|last| retained_from(layout, &self.calls, &events, last));
@@ -201,8 +208,9 @@ fn present_rows(keys: &[ArrayRef], instants: &ArrayRef) -> Vec<bool> {
         .collect()
 }
 
-/// Times, positions and columns of a run of [`crate::track::Track::events_plan`].
-fn run_events(run: &RecordBatch, keys: usize) -> Result<Events> {
+/// Times, positions and columns of a run of [`crate::track::Track::events_plan`]; or the positions
+/// as the only column.
+fn run_events(run: &RecordBatch, keys: usize, only_positions: bool) -> Result<Events> {
     let (Some(times), Some(positions)) =
         (run.column_by_name(EVENT_TIME), run.column_by_name(EVENT_POSITION))
     else {
@@ -210,7 +218,14 @@ fn run_events(run: &RecordBatch, keys: usize) -> Result<Events> {
     };
     let times = times.as_primitive::<TimestampMicrosecondType>();
     let positions = positions.as_primitive::<UInt64Type>();
-    Ok(events(times, positions, run.columns()[keys + 2..].to_vec()))
+    let columns = match only_positions {
+        false => run.columns()[keys + 2..].to_vec(),
+        true => {
+            let values = ScalarBuffer::new(positions.values().inner().clone(), 0, positions.len());
+            vec![Arc::new(Int64Array::new(values, None)) as ArrayRef]
+        }
+    };
+    Ok(events(times, positions, columns))
 }
 
 /// Compares the keys of two tables.

@@ -51,8 +51,8 @@ pub struct KeySortExec {
     input: Arc<dyn ExecutionPlan>,
     /// By what they are told which partition they go to, unless they are in it.
     keys: Option<Vec<Arc<dyn PhysicalExpr>>>,
-    /// The rows for all partitions, when one was asked for.
-    gathered: Mutex<Option<Gathered>>,
+    /// The rows for all partitions, when one was asked for, and how many partitions were not.
+    gathered: Mutex<Option<(Gathered, usize)>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -142,8 +142,10 @@ impl KeySortExec {
     /// The rows of all partitions, or of one if they are in it.
     fn gathered(&self, partition: usize, context: &Arc<TaskContext>) -> Result<Gathered> {
         let mut known = self.gathered.lock();
-        if let (Some(gathered), true) = (known.as_ref(), self.keys.is_some()) {
-            return Ok(gathered.clone());
+        if let Some((gathered, left)) = known.take() {
+            // Rows that nobody asks for any more go with the last of their streams.
+            *known = (left > 1).then(|| (gathered.clone(), left - 1));
+            return Ok(gathered);
         }
         let (inputs, partitions) = match &self.keys {
             Some(_) => (
@@ -164,9 +166,7 @@ impl KeySortExec {
             context: Arc::clone(context),
         };
         let gathered = gathering.run(inputs).map_ok(Arc::new).map_err(Arc::new).boxed().shared();
-        if self.keys.is_some() {
-            *known = Some(gathered.clone());
-        }
+        *known = (partitions > 1).then(|| (gathered.clone(), partitions - 1));
         Ok(gathered)
     }
 }

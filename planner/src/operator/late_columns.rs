@@ -58,6 +58,15 @@ impl LateColumns {
         Ok(Some(LateColumns { columns, layout, fetched }))
     }
 
+    /// For each call the column that its value is in, counted from `first`; `None` if anything but
+    /// these columns is needed.
+    pub fn picked_columns(&self, first: usize) -> Option<Vec<usize>> {
+        if self.layout.columns().len() > 1 {
+            return None;
+        }
+        self.fetched.iter().map(|column| column.map(|column| column - first)).collect()
+    }
+
     /// Puts values in the place of numbers.
     pub fn fetch(&self, parts: &Parts, values: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
         let mut known = None;

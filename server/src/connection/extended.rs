@@ -21,7 +21,7 @@ use super::introspection;
 use super::message::{Bind, Frontend, Target};
 use super::prepared_statement::{Kind, PreparedStatement, session_statement};
 use super::rows::{Interrupt, Progress, Rows};
-use super::{Connection, Failure, Reply};
+use super::{Connection, Failure, Reply, Work};
 use crate::decode::{Parameter, decode};
 use crate::encode::formats;
 use crate::sqlstate;
@@ -50,31 +50,34 @@ enum State {
 }
 
 impl Connection {
-    /// One message of the extended protocol.
-    pub(super) async fn extended(&mut self, message: Frontend) -> Reply {
+    /// One message of the extended protocol, as far as it is done at once.
+    pub(super) async fn extended(&mut self, message: Frontend) -> Reply<Option<Work>> {
         match message {
-            Frontend::Parse { name, sql, types } => self.parse(name, sql, &types).await,
-            Frontend::Bind(bind) => self.bind(bind),
-            Frontend::Describe(Target::Statement, name) => self.describe_statement(&name),
-            Frontend::Describe(Target::Portal, name) => self.describe_portal(&name),
-            Frontend::Execute { portal, max_rows } => self.execute(portal, max_rows).await,
+            Frontend::Parse { name, sql, types } => return self.parse(name, sql, types),
+            Frontend::Execute { portal, max_rows } => return self.execute(portal, max_rows).await,
+            Frontend::Bind(bind) => self.bind(bind)?,
+            Frontend::Describe(Target::Statement, name) => self.describe_statement(&name)?,
+            Frontend::Describe(Target::Portal, name) => self.describe_portal(&name)?,
             Frontend::Close(target, name) => {
                 match target {
                     Target::Statement => drop(self.statements.remove(&name)),
                     Target::Portal => drop(self.portals.remove(&name)),
                 }
                 self.wire.put(PgWireBackendMessage::CloseComplete(CloseComplete::new()));
-                Ok(())
             }
-            Frontend::Refused { code, message, .. } => Err(sqlstate::error(code, message).into()),
+            Frontend::Refused { code, message, .. } => {
+                return Err(sqlstate::error(code, message).into());
+            }
             _ => {
                 let message = "message is not expected here";
-                Err(Failure::Fatal(Box::new(sqlstate::fatal("08P01", message))))
+                return Err(Failure::Fatal(Box::new(sqlstate::fatal("08P01", message))));
             }
         }
+        Ok(None)
     }
 
-    async fn parse(&mut self, name: String, sql: String, types: &[u32]) -> Reply {
+    /// Prepares a statement that some session has prepared before; others are left to the workers.
+    fn parse(&mut self, name: String, sql: String, types: Vec<u32>) -> Reply<Option<Work>> {
         if !name.is_empty() {
             if self.statements.contains_key(&name) {
                 let message = format!("prepared statement \"{name}\" already exists");
@@ -84,14 +87,20 @@ impl Connection {
         } else {
             self.statements.remove("");
         }
-        let statement = match self.shared.statements.get(&self.session, &sql, types) {
-            Some(known) => known,
-            None => {
-                let statement = Arc::new(Box::pin(self.prepare(&sql, types)).await?);
-                self.shared.statements.keep((sql, types), &statement);
-                statement
-            }
-        };
+        match self.shared.statements.get(&self.session, &sql, &types) {
+            Some(known) => self.parsed(name, known).map(|()| None),
+            None => Ok(Some(Work::Parse { name, sql, types })),
+        }
+    }
+
+    /// Prepares a statement.
+    pub(super) async fn parse_new(&mut self, name: String, sql: String, types: &[u32]) -> Reply {
+        let statement = Arc::new(Box::pin(self.prepare(&sql, types)).await?);
+        self.shared.statements.keep((sql, types), &statement);
+        self.parsed(name, statement)
+    }
+
+    fn parsed(&mut self, name: String, statement: Arc<PreparedStatement>) -> Reply {
         if let Some(parsed) = statement.parsed() {
             self.check_transaction(parsed)?;
         }
@@ -196,21 +205,45 @@ impl Connection {
         Ok(())
     }
 
-    async fn execute(&mut self, name: String, max_rows: i32) -> Reply {
+    /// Runs a portal that is a lookup of given keys, or has nothing to do with the database; others
+    /// are left to the workers.
+    async fn execute(&mut self, name: String, max_rows: i32) -> Reply<Option<Work>> {
         // Taken out while it runs: an error leaves it out, and statements such as CLOSE ALL may
         // change the others.
         let mut portal = self.portals.remove(&name).ok_or_else(|| no_portal(&name))?;
         let limit = u64::try_from(max_rows).ok().filter(|limit| *limit > 0);
-        if let Some(parsed) = portal.statement.parsed() {
+        let statement = Arc::clone(&portal.statement);
+        if let Some(parsed) = statement.parsed() {
             self.check_transaction(parsed)?;
         }
-        let statement = Arc::clone(&portal.statement);
-        if matches!(statement.kind, Kind::Empty) {
-            self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
-            self.portals.insert(name, portal);
-            return Ok(());
+        match (&statement.kind, &portal.state) {
+            (Kind::Empty, _) => {
+                self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
+            }
+            (Kind::Planned(..), State::Bound(values)) => {
+                if limit.is_some() || !self.answer(&statement, values, &portal.binary).await? {
+                    return Ok(Some(Work::Execute { name, portal, limit }));
+                }
+                portal.state = State::Drained("SELECT");
+            }
+            (Kind::Planned(..), State::Running(_)) => {
+                return Ok(Some(Work::Execute { name, portal, limit }));
+            }
+            _ => return self.run_portal(name, portal, limit).await.map(|()| None),
         }
-        let ends_transaction = matches!(
+        self.portals.insert(name, portal);
+        Ok(None)
+    }
+
+    /// Runs a portal and puts it back among the others.
+    pub(super) async fn run_portal(
+        &mut self,
+        name: String,
+        mut portal: Portal,
+        limit: Option<u64>,
+    ) -> Reply {
+        let statement = Arc::clone(&portal.statement);
+        let ends_portals = matches!(
             statement.parsed().and_then(session_statement),
             Some(
                 SessionStatement::Commit { .. }
@@ -219,17 +252,8 @@ impl Connection {
                     | SessionStatement::Discard(_)
             )
         );
-        let is_answered = match &portal.state {
-            State::Bound(values) if limit.is_none() => {
-                self.answer(&statement, values, &portal.binary).await?
-            }
-            _ => false,
-        };
-        portal.state = match is_answered {
-            true => State::Drained("SELECT"),
-            false => self.step(&statement, portal.state, &portal.binary, limit).await?,
-        };
-        if !ends_transaction {
+        portal.state = self.step(&statement, portal.state, &portal.binary, limit).await?;
+        if !ends_portals {
             self.portals.insert(name, portal);
         }
         Ok(())

@@ -20,13 +20,26 @@ use crate::encode::describe;
 use crate::sqlstate;
 
 impl Connection {
-    /// Runs the statements in `sql`.
-    pub(super) async fn simple_query(&mut self, sql: &str) -> Reply {
+    /// Answers a lookup of given keys whose shape is known. `false`, and nothing is sent, for all
+    /// else.
+    pub(super) async fn quick_query(&mut self, sql: &str) -> Reply<bool> {
         // The unnamed statement and portal end with the next simple query.
         self.statements.remove("");
         self.portals.remove("");
+        let Some(shape) = asofdb_sql::shape(sql) else { return Ok(false) };
+        let known = self.shared.statements.shape(&self.session, &shape.text);
+        let Some(lookup) = known.flatten().and_then(|known| Shaped::of(known, &shape)) else {
+            return Ok(false);
+        };
+        self.answer_shaped(&lookup).await
+    }
+
+    /// Runs the statements in `sql`.
+    pub(super) async fn simple_query(&mut self, sql: &str) -> Reply {
         if let Some(shape) = asofdb_sql::shape(sql)
-            && self.shaped_query(shape).await?
+            && let Some(known) = self.shape(&shape).await?
+            && let Some(lookup) = Shaped::of(known, &shape)
+            && (self.answer_shaped(&lookup).await? || self.run_shaped(lookup).await?)
         {
             return Ok(());
         }
@@ -43,59 +56,63 @@ impl Connection {
         Ok(())
     }
 
-    /// Runs a lookup by the plan that all texts of its shape have. `false` if there is none, and if
-    /// it can't be planned: then it is for the text itself to tell.
-    async fn shaped_query(&mut self, shape: Shape<'_>) -> Reply<bool> {
-        let statement = match self.shared.statements.shape(&self.session, &shape.text) {
-            Some(known) => known,
-            None => match Box::pin(self.prepare(&shape.text, &[])).await {
-                Err(Failure::Statement(_)) => return Ok(false),
-                prepared => {
-                    let prepared = Some(prepared?).filter(PreparedStatement::is_ready);
-                    let prepared = prepared.map(Arc::new);
-                    self.shared.statements.keep_shape(shape.text, prepared.clone());
-                    prepared
-                }
-            },
+    /// The lookup that all texts of a shape are. `None` if they are none, and if it can't be
+    /// planned: then it is for the text itself to tell.
+    async fn shape(&mut self, shape: &Shape<'_>) -> Reply<Option<Arc<PreparedStatement>>> {
+        if let Some(known) = self.shared.statements.shape(&self.session, &shape.text) {
+            return Ok(known);
+        }
+        let prepared = match Box::pin(self.prepare(&shape.text, &[])).await {
+            Err(Failure::Statement(_)) => return Ok(None),
+            prepared => Some(prepared?).filter(PreparedStatement::is_ready).map(Arc::new),
         };
-        let Some(statement) = statement else { return Ok(false) };
-        let Some((prepared, schema)) = statement.planned().zip(statement.schema()) else {
-            return Ok(false);
-        };
-        let Some(values) = literal_values(&shape.literals, &prepared.parameters) else {
-            return Ok(false);
-        };
+        self.shared.statements.keep_shape(shape.text.clone(), prepared.clone());
+        Ok(prepared)
+    }
+
+    /// Answers a lookup of given keys. `false`, and nothing is sent, for others, and if it has to
+    /// be planned anew.
+    async fn answer_shaped(&mut self, lookup: &Shaped) -> Reply<bool> {
+        let Some(prepared) = lookup.statement.planned() else { return Ok(false) };
         if self.transaction == TransactionStatus::Error {
             return Ok(false);
         }
-        let text = vec![false; schema.fields().len()];
-        match self.look_up(prepared, &values).await? {
-            Ok(Some(found)) if same_types(found.schema(), Some(&schema)) => {
-                statement.describe_rows(&text, &mut self.wire);
+        match self.look_up(prepared, &lookup.values).await? {
+            Ok(Some(found)) if same_types(found.schema(), prepared.schema.as_ref()) => {
+                let text = lookup.formats();
+                lookup.statement.describe_rows(&text, &mut self.wire);
                 self.send_found(&found, &text).await?;
-                return Ok(true);
+                Ok(true)
             }
-            Ok(None) => {}
             // Not one of planning, so it has no position in the shape's text.
-            Err(error) if statement.is_current(&self.session) => {
-                return Err(sqlstate::of_planner(&error, "").into());
+            Err(error) if lookup.statement.is_current(&self.session) => {
+                Err(sqlstate::of_planner(&error, "").into())
             }
-            Ok(_) | Err(_) => return Ok(false),
+            Ok(_) | Err(_) => Ok(false),
         }
+    }
+
+    /// Runs a lookup through the operators. `false`, and nothing is sent, if it has to be planned
+    /// anew.
+    async fn run_shaped(&mut self, lookup: Shaped) -> Reply<bool> {
+        let Some(prepared) = lookup.statement.planned() else { return Ok(false) };
+        if self.transaction == TransactionStatus::Error {
+            return Ok(false);
+        }
+        let text = lookup.formats();
         let mut interrupt = self.interrupt().await;
-        let work = self.session.execute(prepared, values);
+        let work = self.session.execute(prepared, lookup.values);
         let (tag, stream) = match interrupt.guard(&mut self.wire, work).await? {
             Ok(Outcome::Rows { tag, stream }) => (tag, stream),
-            // Not one of planning, so it has no position in the shape's text.
-            Err(error) if statement.is_current(&self.session) => {
+            Err(error) if lookup.statement.is_current(&self.session) => {
                 return Err(sqlstate::of_planner(&error, "").into());
             }
             Ok(_) | Err(_) => return Ok(false),
         };
-        if !same_types(&stream.schema(), Some(&schema)) {
+        if !same_types(&stream.schema(), prepared.schema.as_ref()) {
             return Ok(false);
         }
-        statement.describe_rows(&text, &mut self.wire);
+        lookup.statement.describe_rows(&text, &mut self.wire);
         let tag = self.send_all(&mut Rows::new(stream, text, tag), &mut interrupt).await?;
         self.complete(tag);
         Ok(true)
@@ -158,6 +175,25 @@ impl Connection {
 
     pub(super) fn complete(&mut self, tag: String) {
         self.wire.put(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag)));
+    }
+}
+
+/// A lookup with the keys of a text.
+struct Shaped {
+    statement: Arc<PreparedStatement>,
+    values: Vec<ScalarValue>,
+}
+
+impl Shaped {
+    /// `None` if a literal of the text means something else than a parameter would.
+    fn of(statement: Arc<PreparedStatement>, shape: &Shape<'_>) -> Option<Shaped> {
+        let values = literal_values(&shape.literals, &statement.planned()?.parameters)?;
+        Some(Shaped { statement, values })
+    }
+
+    /// All columns are in text.
+    fn formats(&self) -> Vec<bool> {
+        vec![false; self.statement.schema().map_or(0, |schema| schema.fields().len())]
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::hash_utils::create_hashes;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::packed::{self, Order, Packed};
 use super::sorted::{Parts, Sorted, batch_rows};
-use crate::task::beside;
+use crate::task::all_beside;
 
 /// What the order of a row takes in memory, and its partition.
 const ORDER_BYTES: usize = size_of::<u128>() + size_of::<u16>();
@@ -65,24 +65,19 @@ impl Gathering {
     pub async fn run(self, inputs: Vec<SendableRecordBatchStream>) -> Result<Rows> {
         let collected = Arc::new(Mutex::new(Collected::new(&self)));
         let gathering = Arc::new(self);
-        let tasks: Vec<_> = inputs
-            .into_iter()
-            .map(|mut input| {
-                let (gathering, collected) = (Arc::clone(&gathering), Arc::clone(&collected));
-                beside(async move {
-                    while let Some(batch) = input.try_next().await? {
-                        if batch.num_rows() > 0 {
-                            let keys = gathering.sort_keys(&batch)?;
-                            collected.lock().hold(&gathering, batch, keys)?;
-                        }
+        all_beside(inputs.into_iter().map(|mut input| {
+            let (gathering, collected) = (Arc::clone(&gathering), Arc::clone(&collected));
+            async move {
+                while let Some(batch) = input.try_next().await? {
+                    if batch.num_rows() > 0 {
+                        let keys = gathering.sort_keys(&batch)?;
+                        collected.lock().hold(&gathering, batch, keys)?;
                     }
-                    Ok::<_, DataFusionError>(())
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await?;
-        }
+                }
+                Ok(())
+            }
+        }))
+        .await?;
         let mut collected = collected.lock();
         collected.finish(&gathering)
     }

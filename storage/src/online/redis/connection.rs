@@ -9,6 +9,8 @@
 //!    of whether they had an effect: every call is idempotent.
 //! 4. The number of attempts is bounded; then the last failure is the answer.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +20,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError, Value};
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use super::failure::Failure;
@@ -50,6 +53,8 @@ pub(super) struct Connection {
     slot: Mutex<Arc<OnceCell<Link>>>,
     /// How many connections were made.
     made: AtomicU64,
+    /// Where they are made.
+    runtime: Handle,
 }
 
 impl std::fmt::Debug for Connection {
@@ -80,7 +85,8 @@ impl Connection {
             }
         };
         let slot = Mutex::new(Arc::new(OnceCell::new()));
-        Ok(Connection { target, options: options.clone(), slot, made: AtomicU64::new(0) })
+        let (made, runtime) = (AtomicU64::new(0), Handle::current());
+        Ok(Connection { target, options: options.clone(), slot, made, runtime })
     }
 
     pub(super) fn made(&self) -> u64 {
@@ -226,14 +232,23 @@ impl Connection {
     }
 
     async fn connect(&self) -> Result<Link, Failure> {
-        let link = match &self.target {
-            Target::Single(client) => connect_to(client, &self.options).await.map(single),
-            Target::Cluster(client) => {
-                let link = client.get_async_connection().await;
-                link.map(Link::Cluster).map_err(|error| Failure::of(&error))
+        let connecting = async {
+            match &self.target {
+                Target::Single(client) => connect_to(client, &self.options).await.map(single),
+                Target::Cluster(client) => {
+                    let link = client.get_async_connection().await;
+                    link.map(Link::Cluster).map_err(|error| Failure::of(&error))
+                }
+                Target::Sentinels(sentinels) => sentinels.connect(&self.options).await.map(single),
             }
-            Target::Sentinels(sentinels) => sentinels.connect(&self.options).await.map(single),
-        }?;
+        };
+        // The link's tasks live where it is made, and longer than whoever asks first.
+        let mut connecting = pin!(connecting);
+        let link = poll_fn(|context| {
+            let _entered = self.runtime.enter();
+            connecting.as_mut().poll(context)
+        })
+        .await?;
         self.made.fetch_add(1, Ordering::SeqCst);
         Ok(link)
     }
