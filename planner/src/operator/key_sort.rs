@@ -181,11 +181,7 @@ async fn sorted(
     match rows {
         Rows::Held(held) => {
             let memory = Arc::clone(&held.memory);
-            let (keys, partitions) = {
-                let mut keys = held.keys.lock();
-                (keys[partition].take(), keys.len())
-            };
-            let Some(keys) = keys else {
+            let Some(keys) = held.keys.lock()[partition].take() else {
                 return internal_err!("the rows of a partition are given once");
             };
             let rows = batch_rows(memory.size(), keys.rows(), &context);
@@ -193,7 +189,7 @@ async fn sorted(
             // Partitions that have waited for the same would else be ordered one after the other.
             let order = blocking(move || {
                 let _timer = timer.timer();
-                keys.order(partition, partitions).map_err(Error::from_datafusion)
+                keys.order(partition).map_err(Error::from_datafusion)
             });
             let order = order.await?;
             let sorted = Sorted::new(&held.parts, order, rows, late);

@@ -18,13 +18,13 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::{interleave, max};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::catalog::Session;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::utils::memory::get_record_batch_memory_size;
 use datafusion::common::{internal_err, resources_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 use datafusion::physical_expr::PhysicalExpr;
@@ -48,6 +48,9 @@ use picked::{Picked, PickedRows};
 
 /// The part of the statements' memory that one join may hold.
 const MEMORY_SHARE: usize = 4;
+
+/// Batches whose values are fetched together.
+const GROUP: usize = 16;
 
 /// The operator. Its rows, their order and their partitions are those of `whole`.
 #[derive(Debug)]
@@ -125,14 +128,17 @@ impl LateFetchExec {
         }
         let files = FileStamps::of(files).await?;
         let (keys, width) = (join.keys.len(), join.events.schema().fields().len());
-        let events = |columns: Range<usize>| {
-            let plan = LogicalPlanBuilder::from(join.events.clone()).select(columns)?.build()?;
+        let events = |plan: LogicalPlan, columns: Range<usize>| {
+            let plan = LogicalPlanBuilder::from(plan).select(columns)?.build()?;
             let rule = OptimizeProjections::new();
             Ok::<LogicalPlan, DataFusionError>(rule.rewrite(plan, &OptimizerContext::new())?.data)
         };
-        let narrow = planner.create_physical_plan(&events(0..keys + 2)?, session).await?;
+        let narrow = planner
+            .create_physical_plan(&events(join.events.clone(), 0..keys + 2)?, session)
+            .await?;
         let picks = Arc::new(whole.picking(narrow)?);
-        let values = planner.create_physical_plan(&events(keys + 1..width)?, session).await?;
+        let values = events(unfiltered(&join.events)?, keys + 1..width)?;
+        let values = planner.create_physical_plan(&values, session).await?;
         let whole = Arc::clone(whole) as Arc<dyn ExecutionPlan>;
         Ok(Some(LateFetchExec::new((picks, values, whole), columns, files)))
     }
@@ -181,6 +187,24 @@ fn execute_all(
 ) -> Result<Vec<SendableRecordBatchStream>> {
     let partitions = 0..plan.output_partitioning().partition_count();
     partitions.map(|partition| plan.execute(partition, Arc::clone(context))).collect()
+}
+
+/// Events that a filter leaves out are not picked, and need not be left out once more; but what is
+/// computed of events may fail for these.
+fn unfiltered(events: &LogicalPlan) -> Result<LogicalPlan> {
+    let is_column = |expr: &Expr| matches!(expr.clone().unalias(), Expr::Column(_));
+    match events {
+        LogicalPlan::Projection(projection) if projection.expr.iter().all(is_column) => {
+            let below = |node| match node {
+                LogicalPlan::Filter(filter) => {
+                    Ok(Transformed::yes(Arc::unwrap_or_clone(filter.input)))
+                }
+                other => Ok(Transformed::no(other)),
+            };
+            Ok(events.clone().transform_up(below)?.data)
+        }
+        _ => Ok(events.clone()),
+    }
 }
 
 /// Whether a join in two passes is in a plan.
@@ -269,24 +293,48 @@ impl Fetched {
         let Some(batches) = self.partitions.lock()[partition].take() else {
             return internal_err!("the rows of a partition are given once");
         };
-        Ok(batches.into_iter().map(move |batch| {
-            let (spine, numbers) = batch.columns().split_at(batch.num_columns() - columns.len());
-            let mut all = spine.to_vec();
-            let mut known: Option<(&ArrayRef, Vec<(usize, usize)>)> = None;
-            for (numbers, column) in numbers.iter().zip(&columns) {
-                let places = match known.take() {
-                    Some((same, places)) if Arc::ptr_eq(same, numbers) => places,
-                    _ => self.rows.places(numbers.as_primitive::<Int64Type>()),
-                };
-                let data_type = schema.field(all.len()).data_type();
-                let nothing = new_null_array(data_type, 1);
-                let parts = self.rows.parts().iter().map(|part| part.column(*column));
-                let parts: Vec<&dyn Array> = parts.chain([&nothing]).map(AsRef::as_ref).collect();
-                all.push(interleave(&parts, &places)?);
-                known = Some((numbers, places));
-            }
-            Ok(RecordBatch::try_new(Arc::clone(&schema), all)?)
+        let mut batches = batches.into_iter();
+        let groups = std::iter::from_fn(move || {
+            let group: Vec<_> = batches.by_ref().take(GROUP).collect();
+            (!group.is_empty()).then(|| self.fetch(&group, &columns, &schema))
+        });
+        Ok(groups.flat_map(|group| match group {
+            Ok(batches) => batches.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
         }))
+    }
+
+    /// Puts values in the place of positions, a column after the other: the values of one are likely
+    /// to stay in the processor's cache.
+    fn fetch(
+        &self,
+        group: &[RecordBatch],
+        columns: &[usize],
+        schema: &SchemaRef,
+    ) -> Result<Vec<RecordBatch>> {
+        let spine = schema.fields().len() - columns.len();
+        let mut all: Vec<Vec<ArrayRef>> =
+            group.iter().map(|batch| batch.columns()[..spine].to_vec()).collect();
+        let mut places: Vec<Vec<(usize, usize)>> = Vec::new();
+        for (index, column) in columns.iter().enumerate() {
+            let call = spine + index;
+            let same =
+                |batch: &RecordBatch| Arc::ptr_eq(batch.column(call), batch.column(call - 1));
+            if index == 0 || !group.iter().all(same) {
+                let of_batch = |batch: &RecordBatch| {
+                    self.rows.places(batch.column(call).as_primitive::<Int64Type>())
+                };
+                places = group.iter().map(of_batch).collect();
+            }
+            let nothing = new_null_array(schema.field(call).data_type(), 1);
+            let parts = self.rows.parts().iter().map(|part| part.column(*column));
+            let parts: Vec<&dyn Array> = parts.chain([&nothing]).map(AsRef::as_ref).collect();
+            for (all, places) in all.iter_mut().zip(&places) {
+                all.push(interleave(&parts, places)?);
+            }
+        }
+        let batches = all.into_iter().map(|all| RecordBatch::try_new(Arc::clone(schema), all));
+        Ok(batches.collect::<Result<_, _>>()?)
     }
 }
 

@@ -16,7 +16,7 @@ use datafusion::physical_plan::sorts::streaming_merge::SortedSpillFile;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 
-use super::packed::{self, Order, Packed};
+use super::packed::{self, Goes, Order, Packed};
 use super::sorted::{Parts, Sorted, batch_rows};
 use crate::task::all_beside;
 
@@ -152,8 +152,7 @@ impl Collected {
         let (parts, keys) = self.take(gathering);
         let rows = batch_rows(self.memory.size(), keys.rows(), &gathering.context);
         for (partition, runs) in self.runs.iter_mut().enumerate() {
-            let sorted =
-                Sorted::new(&parts, keys.order(partition, gathering.partitions)?, rows, &[]);
+            let sorted = Sorted::new(&parts, keys.order(partition)?, rows, &[]);
             let mut file = self.spills.create_in_progress_file("KeySort")?;
             let mut largest = 0;
             for batch in sorted {
@@ -199,14 +198,9 @@ impl SortKeys {
         self.columns.iter().map(|columns| columns.first().map_or(0, |column| column.len())).sum()
     }
 
-    /// The order of the rows of one of so many partitions.
-    pub fn order(&self, partition: usize, partitions: usize) -> Result<Order> {
-        let goes = |batch: usize, row: usize| {
-            let of_row = self.partitions[batch].get(row);
-            of_row.is_none_or(|of_row| usize::from(*of_row) == partition)
-        };
-        // Keys are not spread evenly.
-        let capacity = (self.rows() / partitions).saturating_mul(5) / 4;
-        Ok(packed::order(self.packed.as_ref(), (&self.columns, capacity), goes)?)
+    /// The order of the rows of a partition.
+    pub fn order(&self, partition: usize) -> Result<Order> {
+        let goes = Goes { partitions: &self.partitions, partition: partition as u16 };
+        Ok(packed::order(self.packed.as_ref(), &self.columns, &goes)?)
     }
 }

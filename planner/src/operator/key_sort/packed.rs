@@ -78,27 +78,36 @@ impl Words {
     /// The values of the `index`th column, of `data_type`, in some rows.
     pub fn column(&self, index: usize, rows: Range<usize>, data_type: &DataType) -> ArrayRef {
         let (packing, shift) = &self.packed.columns[index];
-        let numbers = self.words[rows].iter().map(|word| packing.number(*word, *shift));
+        let packed = (&self.words[rows], packing, *shift);
         match data_type {
-            DataType::Int16 => array_of::<Int16Type>(numbers, |n| unsigned(n) as i16),
-            DataType::Int32 => array_of::<Int32Type>(numbers, |n| unsigned(n) as i32),
-            DataType::Date32 => array_of::<Date32Type>(numbers, |n| unsigned(n) as i32),
-            DataType::UInt64 => array_of::<UInt64Type>(numbers, |n| n),
+            DataType::Int16 => Arc::new(array_of::<Int16Type>(packed, |n| unsigned(n) as i16)),
+            DataType::Int32 => Arc::new(array_of::<Int32Type>(packed, |n| unsigned(n) as i32)),
+            DataType::Date32 => Arc::new(array_of::<Date32Type>(packed, |n| unsigned(n) as i32)),
+            DataType::UInt64 => Arc::new(array_of::<UInt64Type>(packed, |n| n)),
             DataType::Timestamp(_, zone) => {
-                let times: PrimitiveArray<TimestampMicrosecondType> =
-                    numbers.map(|number| number.map(unsigned)).collect();
+                let times = array_of::<TimestampMicrosecondType>(packed, unsigned);
                 Arc::new(times.with_timezone_opt(zone.clone()))
             }
-            _ => array_of::<Int64Type>(numbers, unsigned),
+            _ => Arc::new(array_of::<Int64Type>(packed, unsigned)),
         }
     }
 }
 
 fn array_of<T: ArrowPrimitiveType>(
-    numbers: impl Iterator<Item = Option<u64>>,
+    (words, packing, shift): (&[u128], &Packing, u32),
     value: impl Fn(u64) -> T::Native,
-) -> ArrayRef {
-    Arc::new(numbers.map(|number| number.map(&value)).collect::<PrimitiveArray<T>>())
+) -> PrimitiveArray<T> {
+    match packing.offset {
+        0 => {
+            let numbers = words.iter().map(|word| packing.packed(*word, shift) + packing.least);
+            PrimitiveArray::from_iter_values(numbers.map(value))
+        }
+        offset => {
+            let number = |word: &u128| packing.packed(*word, shift).checked_sub(offset);
+            let numbers = words.iter().map(|word| Some(number(word)? + packing.least));
+            numbers.map(|number| number.map(&value)).collect()
+        }
+    }
 }
 
 impl Packed {
@@ -123,42 +132,107 @@ impl Packed {
         Some(Packed { columns: columns.collect(), row_bits, place_bits })
     }
 
-    /// The words of those rows, about `capacity`, that `goes` takes, by batch and row.
-    fn words(
-        &self,
-        batches: &[Vec<ArrayRef>],
-        capacity: usize,
-        goes: impl Fn(usize, usize) -> bool,
-    ) -> Vec<u128> {
-        let (mut words, mut of_batch) = (Vec::with_capacity(capacity), Vec::new());
+    /// The words of the rows that go to a partition, in their order.
+    ///
+    /// They are laid out by the highest bits of the first column: a bucket fits into the processor's
+    /// cache, where it is sorted.
+    fn sorted(&self, batches: &[Vec<ArrayRef>], goes: &Goes) -> Vec<u128> {
+        let Some((first, first_shift)) = self.columns.first() else { return Vec::new() };
+        let len = |columns: &[ArrayRef]| columns.first().map_or(0, |column| column.len());
+        let mut rows = Vec::new();
+        let total: usize = batches
+            .iter()
+            .enumerate()
+            .map(|(batch, columns)| goes.count(batch, len(columns)))
+            .sum();
+        let bucket_bits = bits_of((total / BUCKET_ROWS) as u64).min(BUCKET_BITS).min(first.bits);
+        let shift = first_shift + first.bits - bucket_bits;
+        let bucket = |word: u128| match bucket_bits {
+            0 => 0,
+            _ => (word >> shift) as usize,
+        };
+        let mut of_batch = Vec::new();
+        let mut ends = vec![0; (1 << bucket_bits) + 1];
         for (batch, columns) in batches.iter().enumerate() {
+            goes.rows(batch, len(columns), &mut rows);
             of_batch.clear();
-            of_batch.resize(columns.first().map_or(0, |column| column.len()), 0);
-            for (column, (packing, _)) in columns.iter().zip(&self.columns) {
-                packing.push(column.as_ref(), &mut of_batch);
+            of_batch.resize(rows.len(), 0);
+            columns.first().inspect(|column| {
+                first.put(column.as_ref(), &rows, *first_shift, &mut of_batch);
+            });
+            of_batch.iter().for_each(|word| ends[bucket(*word) + 1] += 1);
+        }
+        // The rows before a bucket now; its end when all of its words were put.
+        for index in 1..ends.len() {
+            ends[index] += ends[index - 1];
+        }
+        let mut words = vec![0_u128; total];
+        for (batch, columns) in batches.iter().enumerate() {
+            goes.rows(batch, len(columns), &mut rows);
+            of_batch.clear();
+            let place = (batch as u128) << self.row_bits;
+            of_batch.extend(rows.iter().map(|row| place | u128::from(*row)));
+            for (column, (packing, shift)) in columns.iter().zip(&self.columns) {
+                packing.put(column.as_ref(), &rows, *shift, &mut of_batch);
             }
-            let place = |row| (batch as u128) << self.row_bits | row as u128;
-            let placed = of_batch.iter().enumerate().filter(|(row, _)| goes(batch, *row));
-            words.extend(placed.map(|(row, word)| *word << self.place_bits | place(row)));
+            for word in &of_batch {
+                let end = &mut ends[bucket(*word)];
+                words[*end] = *word;
+                *end += 1;
+            }
+        }
+        let mut start = 0;
+        for end in &ends[..ends.len() - 1] {
+            words[start..*end].sort_unstable();
+            start = *end;
         }
         words
     }
 }
 
-/// The order, ascending and NULLs first, of those rows of batches, about `capacity`, that `goes`
-/// takes, by batch and row. What is `packed` is as for [`Packed::of`].
+/// The most buckets, as bits: their ends are written to side by side.
+const BUCKET_BITS: u32 = 10;
+/// About how many rows are in a bucket, if they are not too many.
+const BUCKET_ROWS: usize = 4096;
+
+/// The rows of batches that go to a partition.
+pub struct Goes<'a> {
+    /// For each batch the partitions of its rows; nothing if all go there.
+    pub partitions: &'a [Vec<u16>],
+    pub partition: u16,
+}
+
+impl Goes<'_> {
+    fn row(&self, batch: usize, row: usize) -> bool {
+        self.partitions[batch].get(row).is_none_or(|partition| *partition == self.partition)
+    }
+
+    fn count(&self, batch: usize, rows: usize) -> usize {
+        match self.partitions[batch].as_slice() {
+            [] => rows,
+            partitions => partitions.iter().filter(|other| **other == self.partition).count(),
+        }
+    }
+
+    fn rows(&self, batch: usize, rows: usize, into: &mut Vec<u32>) {
+        into.clear();
+        into.extend((0..rows as u32).filter(|row| self.row(batch, *row as usize)));
+    }
+}
+
+/// The order, ascending and NULLs first, of those rows of batches that go to a partition. What is
+/// `packed` is as for [`Packed::of`].
 pub fn order(
     packed: Option<&Arc<Packed>>,
-    (batches, capacity): (&[Vec<ArrayRef>], usize),
-    goes: impl Fn(usize, usize) -> bool,
+    batches: &[Vec<ArrayRef>],
+    goes: &Goes,
 ) -> Result<Order, ArrowError> {
     let Some(packed) = packed else {
         let mut places = by_comparing(batches)?;
-        places.retain(|(batch, row)| goes(*batch, *row));
+        places.retain(|(batch, row)| goes.row(*batch, *row));
         return Ok(Order::Places(places));
     };
-    let mut words = packed.words(batches, capacity, goes);
-    words.sort_unstable();
+    let words = packed.sorted(batches, goes);
     Ok(Order::Words(Words { words, packed: Arc::clone(packed) }))
 }
 
@@ -181,7 +255,7 @@ impl Packing {
         let (mut least, mut most, mut offset) = (u64::MAX, 0, 0);
         for array in arrays {
             offset |= u64::from(array.null_count() > 0);
-            each(array, |_, number| {
+            each(array, 0..array.len(), |number| {
                 if let Some(number) = number {
                     least = least.min(number);
                     most = most.max(number);
@@ -196,21 +270,27 @@ impl Packing {
         }
     }
 
-    /// The value, as a number, in a word that has `shift` bits below it; `None` if it is NULL.
+    /// What a value became, in a word that has `shift` bits below it.
     #[inline]
-    fn number(&self, word: u128, shift: u32) -> Option<u64> {
-        let packed = match self.bits {
+    fn packed(&self, word: u128, shift: u32) -> u64 {
+        match self.bits {
             0 => 0,
             bits => (word >> shift) as u64 & (u64::MAX >> (u64::BITS - bits)),
-        };
-        Some(packed.checked_sub(self.offset)? + self.least)
+        }
     }
 
-    /// Appends the numbers of the values to the words' lower ends.
-    fn push(&self, array: &dyn Array, words: &mut [u128]) {
-        each(array, |row, number| {
+    /// Puts what the values of some rows become into their words, above `shift` bits.
+    fn put(&self, array: &dyn Array, rows: &[u32], shift: u32, words: &mut [u128]) {
+        if self.bits == 0 {
+            return;
+        }
+        let rows = rows.iter().map(|row| *row as usize);
+        let mut words = words.iter_mut();
+        each(array, rows, |number| {
             let number = number.map_or(0, |number| number - self.least + self.offset);
-            words[row] = words[row] << self.bits | u128::from(number);
+            if let Some(word) = words.next() {
+                *word |= u128::from(number) << shift;
+            }
         });
     }
 }
@@ -227,16 +307,16 @@ fn unsigned(number: u64) -> i64 {
     (number ^ SIGN) as i64
 }
 
-/// The values of an array as numbers in their order; NULLs are `None`.
-fn each(array: &dyn Array, take: impl FnMut(usize, Option<u64>)) {
+/// The values of some rows of an array as numbers in their order; NULLs are `None`.
+fn each(array: &dyn Array, rows: impl Iterator<Item = usize>, take: impl FnMut(Option<u64>)) {
     match array.data_type() {
-        DataType::Int16 => each_of::<Int16Type>(array, |v| signed(v.into()), take),
-        DataType::Int32 => each_of::<Int32Type>(array, |v| signed(v.into()), take),
-        DataType::Date32 => each_of::<Date32Type>(array, |v| signed(v.into()), take),
-        DataType::Int64 => each_of::<Int64Type>(array, signed, take),
-        DataType::UInt64 => each_of::<UInt64Type>(array, |value| value, take),
+        DataType::Int16 => each_of::<Int16Type>(array, rows, |v| signed(v.into()), take),
+        DataType::Int32 => each_of::<Int32Type>(array, rows, |v| signed(v.into()), take),
+        DataType::Date32 => each_of::<Date32Type>(array, rows, |v| signed(v.into()), take),
+        DataType::Int64 => each_of::<Int64Type>(array, rows, signed, take),
+        DataType::UInt64 => each_of::<UInt64Type>(array, rows, |value| value, take),
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            each_of::<TimestampMicrosecondType>(array, signed, take);
+            each_of::<TimestampMicrosecondType>(array, rows, signed, take);
         }
         _ => {}
     }
@@ -244,18 +324,19 @@ fn each(array: &dyn Array, take: impl FnMut(usize, Option<u64>)) {
 
 fn each_of<T: ArrowPrimitiveType>(
     array: &dyn Array,
+    rows: impl Iterator<Item = usize>,
     number: impl Fn(T::Native) -> u64,
-    mut take: impl FnMut(usize, Option<u64>),
+    mut take: impl FnMut(Option<u64>),
 ) where
     T::Native: ArrowNativeType,
 {
     let Some(array) = array.as_primitive_opt::<T>() else { return };
-    let values = array.values().iter().enumerate();
+    let values = array.values();
     match array.nulls().filter(|nulls| nulls.null_count() > 0) {
-        None => values.for_each(|(row, value)| take(row, Some(number(*value)))),
-        Some(nulls) => values.for_each(|(row, value)| {
-            take(row, nulls.is_valid(row).then(|| number(*value)));
-        }),
+        None => rows.for_each(|row| take(Some(number(values[row])))),
+        Some(nulls) => {
+            rows.for_each(|row| take(nulls.is_valid(row).then(|| number(values[row]))));
+        }
     }
 }
 
@@ -294,7 +375,9 @@ mod tests {
             })
             .collect();
         let packed = Packed::of(&batches).map(Arc::new);
-        let order = order(packed.as_ref(), (&batches, rows.len()), |_, _| true).unwrap();
+        let partitions = vec![Vec::new(); batches.len()];
+        let goes = Goes { partitions: &partitions, partition: 0 };
+        let order = order(packed.as_ref(), &batches, &goes).unwrap();
         let places = order.places(0..order.len());
         let found: Vec<Row> =
             places.into_iter().map(|(batch, row)| rows[batch * 3 + row]).collect();
@@ -318,7 +401,11 @@ mod tests {
         let mut wide = narrow.clone();
         wide.push((Some(i64::MIN), u64::MAX));
         wide.push((Some(i64::MAX), 0));
-        for mut rows in [narrow, wide, vec![(None, 1)], vec![(Some(7), 7), (Some(7), 7)]] {
+        // Several buckets, one of which has most rows.
+        let many = |i: u64| (Some((i * i % 100_003) as i64 / (1 + i as i64 % 3)), i * 7 % 50_000);
+        let many: Vec<Row> = (0..50_000).map(many).chain((0..9_000).map(|i| (None, i))).collect();
+        let few = [vec![(None, 1)], vec![(Some(7), 7), (Some(7), 7)]];
+        for mut rows in [narrow, wide, many].into_iter().chain(few) {
             let found = sorted(&rows);
             rows.sort();
             assert_eq!(found, rows);

@@ -113,7 +113,12 @@ impl Sorted {
     }
 
     fn batch(&self, rows: Range<usize>) -> Result<RecordBatch> {
-        let places = self.order.places(rows.clone());
+        let in_batches =
+            |column: &usize| matches!(self.parts.columns[*column], Values::InBatches(_));
+        let places = match self.has_places || self.columns.iter().any(in_batches) {
+            true => self.order.places(rows.clone()),
+            false => Vec::new(),
+        };
         let column = |&column: &usize| match (&self.parts.columns[column], &self.order) {
             (Values::InWords(place), Order::Words(words)) => {
                 let data_type = self.parts.schema.field(column).data_type();

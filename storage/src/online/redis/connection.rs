@@ -1,8 +1,8 @@
 //! Connections that are replaced when they break, and calls that are made again.
 //!
 //! 1. A connection is opened by the first call that needs it; calls at the same time wait for it.
-//!    Sentinels are asked each time which node is the master, and when they tell of another one
-//!    the connection is left.
+//!    Each runtime has its own, so that none waits for another's threads. Sentinels are asked each
+//!    time which node is the master, and when they tell of another one the connection is left.
 //! 2. Calls go as one pipeline (in a cluster: at once, each to its node), and all are answered. A
 //!    single call goes together with those that others make at the same time (`pipe.rs`).
 //! 3. Those that failed and may succeed later are made again after a wait. This needs no knowledge
@@ -20,7 +20,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError, Value};
-use tokio::runtime::Handle;
+use tokio::runtime::{self, Handle};
 use tokio::sync::OnceCell;
 
 use super::failure::Failure;
@@ -49,11 +49,11 @@ enum Target {
 pub(super) struct Connection {
     target: Target,
     options: RedisOptions,
-    /// The present connection. The lock is held only to copy or replace the pointer.
-    slot: Mutex<Arc<OnceCell<Link>>>,
+    /// The present connections. The lock is held only to copy or replace a pointer.
+    slots: Mutex<Vec<(runtime::Id, Arc<OnceCell<Link>>)>>,
     /// How many connections were made.
     made: AtomicU64,
-    /// Where they are made.
+    /// Whose connection all runtimes take if they share one.
     runtime: Handle,
 }
 
@@ -84,9 +84,9 @@ impl Connection {
                 Target::Sentinels(Box::new(Sentinels::new(urls, name, &master).map_err(wrong)?))
             }
         };
-        let slot = Mutex::new(Arc::new(OnceCell::new()));
+        let slots = Mutex::default();
         let (made, runtime) = (AtomicU64::new(0), Handle::current());
-        Ok(Connection { target, options: options.clone(), slot, made, runtime })
+        Ok(Connection { target, options: options.clone(), slots, made, runtime })
     }
 
     pub(super) fn made(&self) -> u64 {
@@ -242,10 +242,10 @@ impl Connection {
                 Target::Sentinels(sentinels) => sentinels.connect(&self.options).await.map(single),
             }
         };
-        // The link's tasks live where it is made, and longer than whoever asks first.
-        let mut connecting = pin!(connecting);
+        let (home, mut connecting) = (self.home(), pin!(connecting));
         let link = poll_fn(|context| {
-            let _entered = self.runtime.enter();
+            // The link's tasks are spawned there.
+            let _entered = home.enter();
             connecting.as_mut().poll(context)
         })
         .await?;
@@ -253,23 +253,37 @@ impl Connection {
         Ok(link)
     }
 
-    /// The place of the present connection, which is empty if there may be another master.
+    /// The runtime whose connection the caller takes: its own. To a cluster, and where sentinels tell
+    /// all at once of another master, there is one connection for all.
+    fn home(&self) -> Handle {
+        match self.target {
+            Target::Single(_) => Handle::current(),
+            Target::Cluster(_) | Target::Sentinels(_) => self.runtime.clone(),
+        }
+    }
+
+    /// The place of the caller's connection, which is empty if there may be another master.
     fn present(&self) -> Arc<OnceCell<Link>> {
-        let mut slot = self.slot.lock();
+        let home = self.home().id();
+        let mut slots = self.slots.lock();
         if let Target::Sentinels(sentinels) = &self.target
             && sentinels.moved()
         {
-            *slot = Arc::new(OnceCell::new());
+            slots.clear();
         }
-        slot.clone()
+        match slots.iter().find(|(of, _)| *of == home) {
+            Some((_, slot)) => Arc::clone(slot),
+            None => {
+                let slot = Arc::default();
+                slots.push((home, Arc::clone(&slot)));
+                slot
+            }
+        }
     }
 
     /// Lets the next call connect anew, unless another call has seen to that.
     fn replace(&self, broken: &Arc<OnceCell<Link>>) {
-        let mut slot = self.slot.lock();
-        if Arc::ptr_eq(&slot, broken) {
-            *slot = Arc::new(OnceCell::new());
-        }
+        self.slots.lock().retain(|(_, slot)| !Arc::ptr_eq(slot, broken));
     }
 }
 
