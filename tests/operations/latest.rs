@@ -76,8 +76,10 @@ async fn start() -> (ServerProcess, tempfile::TempDir, Client) {
     copy(&client, (0..FILES * FILE_ROWS).map(event).collect()).await;
     for file in 0..FILES {
         let of_file = format!(
-            "COPY (SELECT * FROM events WHERE seq / {FILE_ROWS} = {file} ORDER BY seq)
+            "COPY (SELECT * FROM events WHERE seq BETWEEN {} AND {} ORDER BY seq)
              TO '{}/{file}.parquet'",
+            file * FILE_ROWS,
+            (file + 1) * FILE_ROWS - 1,
             files.display()
         );
         client.batch_execute(&of_file).await.unwrap();
@@ -116,7 +118,7 @@ async fn two_passes_give_what_one_gives() {
     };
     let (two, one) = (query("", "filed"), query(", f.events", "filed"));
     for (sql, passes) in [(&two, 2), (&one, 1), (&query("", "logged"), 1)] {
-        let plan = rows(&client, &format!("EXPLAIN {sql}"), 2).await;
+        let plan = rows(&client, &format!("EXPLAIN {sql}"), 1).await;
         let fetches = plan.iter().flatten().flatten().any(|text| text.contains("LateFetchExec"));
         assert_eq!(fetches, passes == 2, "{sql}: {plan:?}");
     }
