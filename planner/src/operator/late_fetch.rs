@@ -171,8 +171,10 @@ impl LateFetchExec {
             let (partitions, picked) = pick(picks, calls, &memory).await?;
             // No reader is started before it is waited for.
             let values = execute_all(&values, &context)?;
-            let rows = keep(values, picked, &memory).await?;
+            let rows = keep(values, picked, &memory).await;
+            // Of files that were changed rows may lack.
             files.check().await?;
+            let rows = rows?;
             Ok(Fetched { partitions: Mutex::new(partitions), rows, _memory: memory })
         };
         let fetching = fetching.map_ok(Arc::new).map_err(Arc::new).boxed().shared();
